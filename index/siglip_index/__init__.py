@@ -1,0 +1,1 @@
+"""The vector-index engine: photos, files and vectors, consistent with one another."""

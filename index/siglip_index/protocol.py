@@ -1,0 +1,225 @@
+"""The two protocols: a whole store, and the index of vectors inside the local one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from siglip_index.records import (
+        FileEntry,
+        Fingerprint,
+        KnownFile,
+        Neighbour,
+        NewPhoto,
+        Photo,
+        Root,
+        Space,
+        StoreCounts,
+        Where,
+    )
+
+
+class VectorIndex(Protocol):
+    """Ids and unit vectors, nothing else: no metadata, no filters, no files.
+
+    Vectors are float32 of shape (n, dimension) and kept in half precision. An id stands once.
+    """
+
+    @property
+    def dimension(self) -> int:
+        """Length of the vectors."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def add(self, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        """Add vectors of shape (n, dimension) under ids of shape (n,).
+
+        Raises:
+            InvalidVectorError: Wrong dimension, not finite, an id twice or already there;
+                nothing is added then.
+        """
+        ...
+
+    def remove(self, ids: NDArray[np.int64]) -> int:
+        """Remove ids, all in one pass; return how many were there."""
+        ...
+
+    def search(
+        self,
+        vectors: NDArray[np.float32],
+        k: int,
+        only: NDArray[np.int64] | None = None,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return ids and inner products of shape (n, min(k, reachable)), best first.
+
+        Args:
+            vectors: Queries, shape (n, dimension).
+            k: How many to return for each, > 0.
+            only: The ids that may be returned; None for all.
+        """
+        ...
+
+
+class StoreWriter(Protocol):
+    """One transaction: everything done through it is committed together, or not at all."""
+
+    def ensure_space(self, space: Space) -> None:
+        """Make the space known; the first one becomes the active one."""
+        ...
+
+    def activate_space(self, key: str) -> None:
+        """Let searches use this space from now on."""
+        ...
+
+    def ensure_root(self, path: bytes, device: int | None) -> Root:
+        """Return the root of this absolute path, added or with its device updated.
+
+        Roots that lie below the path are absorbed: their files keep their photos and become
+        files of this root.
+        """
+        ...
+
+    def add_photo(self, space_key: str, photo: NewPhoto) -> int:
+        """Add a content with its vector; return its id.
+
+        A content that is there already gets the vector if it has none in this space.
+        """
+        ...
+
+    def link_files(self, photo_id: int, files: Iterable[FileEntry]) -> None:
+        """Let these files name the photo (and nothing else); they are present from now on."""
+        ...
+
+    def refresh_files(self, seen: Iterable[tuple[int, Fingerprint, int | None]]) -> None:
+        """Record new stat results (file id, fingerprint, device) of files with unchanged content.
+
+        A vanished file is present again afterwards.
+        """
+        ...
+
+    def record_failure(self, file: FileEntry, reason: str) -> None:
+        """Record that this file cannot be read as a picture; it names no photo any more."""
+        ...
+
+    def mark_vanished(self, file_ids: Iterable[int]) -> None:
+        """Take these files out of the results at once; photos and vectors stay until pruned."""
+        ...
+
+    def drop_files(self, file_ids: Iterable[int]) -> None:
+        """Forget these file rows altogether (an excluded or ignored path, say)."""
+        ...
+
+    def drop_root(self, root_id: int) -> int:
+        """Forget a root, its files, and at once the contents that only they named.
+
+        Returns:
+            How many contents were deleted.
+        """
+        ...
+
+    def prune(self, vanished_before: float) -> int:
+        """Delete contents that lost their last file before this time (epoch seconds).
+
+        Returns:
+            How many contents were deleted.
+        """
+        ...
+
+
+class Store(Protocol):
+    """Photos, their files and their vectors, consistent with one another at any moment."""
+
+    def counts(self) -> StoreCounts:
+        """Return how much is in the library."""
+        ...
+
+    def spaces(self) -> list[Space]:
+        """Return all embedding spaces."""
+        ...
+
+    def active_space(self) -> Space | None:
+        """Return the space that searches use, None in an empty library."""
+        ...
+
+    def roots(self) -> list[Root]:
+        """Return the indexed roots, by path."""
+        ...
+
+    def files(self, root_id: int) -> Iterator[KnownFile]:
+        """Yield every file known below a root, vanished ones included."""
+        ...
+
+    def failures(self) -> list[tuple[bytes, str]]:
+        """Return absolute path and reason of every present file that is no readable picture."""
+        ...
+
+    def known_sizes(self) -> set[int]:
+        """Return the sizes in bytes of all known contents: only these can have a copy."""
+        ...
+
+    def photos_by_hash(
+        self, space_key: str, content_hashes: Sequence[bytes]
+    ) -> dict[bytes, tuple[int, bool]]:
+        """Return photo id, and whether it has a vector in the space, of each known hash."""
+        ...
+
+    def photos_in_space(self, space_key: str) -> set[int]:
+        """Return the ids of all photos (visible or not) that have a vector in this space."""
+        ...
+
+    def photos(self, photo_ids: Sequence[int]) -> list[Photo]:
+        """Return these photos in the order asked for; ids without a present file are left out."""
+        ...
+
+    def vectors(self, space_key: str, photo_ids: Sequence[int]) -> NDArray[np.float32]:
+        """Return vectors of shape (len(photo_ids), dimension).
+
+        Raises:
+            LookupError: If one of the photos has no vector in this space.
+        """
+        ...
+
+    def iter_vectors(
+        self, space_key: str, batch_size: int = 4096
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Yield ids and vectors of all visible photos."""
+        ...
+
+    def nearest(
+        self,
+        space_key: str,
+        vectors: NDArray[np.float32],
+        k: int,
+        where: Where | None = None,
+    ) -> list[list[Neighbour]]:
+        """Return for each query (n, dimension) its k nearest visible photos, best first."""
+        ...
+
+    def matches(
+        self,
+        space_key: str,
+        vector: NDArray[np.float32],
+        min_cosine: float,
+        where: Where | None = None,
+    ) -> list[Neighbour]:
+        """Return every visible photo with cosine >= min_cosine to vector (dimension,)."""
+        ...
+
+    def write(self) -> AbstractContextManager[StoreWriter]:
+        """Open a transaction; leaving it without an exception commits durably.
+
+        Raises:
+            DiskFullError: The transaction was rolled back for want of space.
+        """
+        ...
+
+    def close(self) -> None:
+        """Write a snapshot if one is due and release files and locks."""
+        ...

@@ -1,0 +1,226 @@
+"""What the store keeps and returns: plain, frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """An embedding space: vectors of one space may be compared with one another.
+
+    Attributes:
+        key: Identity of the space, made by the caller from whatever defines it.
+        dimension: Length of its vectors, > 0.
+        model: Name of the model for people; two spaces may carry the same name.
+    """
+
+    key: str
+    dimension: int
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What one stat call tells about a file's content.
+
+    Attributes:
+        size: In bytes.
+        mtime_ns: Last modification, nanoseconds since the epoch.
+        inode: The file system's own number for the file, 0 where it has none.
+    """
+
+    size: int
+    mtime_ns: int
+    inode: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A folder (or one picture) whose content is in the library.
+
+    Attributes:
+        id: Row number.
+        path: Absolute path as bytes, as the operating system gave it (os.fsencode).
+        device: st_dev at the last complete scan; another value means another disk is there.
+    """
+
+    id: int
+    path: bytes
+    device: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """A path that the library remembers below one of its roots.
+
+    Attributes:
+        id: Row number.
+        root_id: Root below which it lies.
+        path: Relative to the root, "/"-separated bytes; empty when the root is itself a file.
+        fingerprint: As of the time when the content was last read.
+        photo_id: Content that it names, None when the file could not be read as a picture.
+        failure: Reason why it is no picture, None when it is one.
+        present: False after the file vanished; it is kept so that a reappearance is recognised.
+        device: st_dev of the file when it was last seen.
+    """
+
+    id: int
+    root_id: int
+    path: bytes
+    fingerprint: Fingerprint
+    photo_id: int | None
+    failure: str | None
+    present: bool
+    device: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoFacts:
+    """What is known of a content, whatever its files are called.
+
+    Attributes:
+        width: In pixels, upright, > 0.
+        height: In pixels, upright, > 0.
+        format: Pillow's name of the format, such as "JPEG".
+        taken_at: Capture time as ISO 8601, with its offset where the picture states one.
+        camera: Make and model.
+        latitude: Degrees north, in [-90, 90].
+        longitude: Degrees east, in [-180, 180].
+    """
+
+    width: int
+    height: int
+    format: str
+    taken_at: str | None = None
+    camera: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A content with the present files that name it."""
+
+    id: int
+    content_hash: bytes
+    facts: PhotoFacts
+    paths: tuple[bytes, ...]
+    """Absolute paths of the present files, oldest row first."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """A file to be written: a name for a content, or for a failure."""
+
+    root_id: int
+    path: bytes
+    fingerprint: Fingerprint
+    device: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NewPhoto:
+    """A content to be written with its vector.
+
+    Attributes:
+        content_hash: Hash of the file's bytes; the identity of the content.
+        facts: What the decoder found.
+        vector: Unit vector, float32, shape (dimension,).
+        precision: Arithmetic of the tower that made the vector, such as "fp32" or "w8a16".
+        device: Where the tower ran, such as "cpu" or "npu".
+    """
+
+    content_hash: bytes
+    facts: PhotoFacts
+    vector: NDArray[np.float32]
+    precision: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A photo near a query.
+
+    Attributes:
+        photo_id: The content.
+        cosine: Inner product of the two unit vectors, in [-1, 1].
+    """
+
+    photo_id: int
+    cosine: float
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which photos may be returned; every given condition must hold.
+
+    Attributes:
+        under: Absolute folder paths (bytes); a photo with a present file below one of them.
+        formats: Pillow format names.
+        taken_from: ISO 8601 date or time; taken at or after it.
+        taken_before: ISO 8601 date or time; taken before it.
+    """
+
+    under: tuple[bytes, ...] = ()
+    formats: tuple[str, ...] = ()
+    taken_from: str | None = None
+    taken_before: str | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """True when no condition is given, so that every visible photo may be returned."""
+        return self == Where()
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCounts:
+    """How much is in the library.
+
+    Attributes:
+        pictures: Distinct contents that a search can return.
+        files: Present files that name a picture.
+        failed: Present files that could not be read as a picture.
+        vanished: Contents without a present file, kept until they are pruned.
+    """
+
+    pictures: int = 0
+    files: int = 0
+    failed: int = 0
+    vanished: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that `verify` found.
+
+    Attributes:
+        what: One line for a person.
+        repaired: True when it was put right.
+    """
+
+    what: str
+    repaired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """The outcome of a check of the whole library.
+
+    Attributes:
+        checked: How many of each kind were looked at.
+        problems: What is wrong; empty when the library is whole.
+    """
+
+    checked: dict[str, int] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """True when nothing is wrong that was not repaired."""
+        return all(problem.repaired for problem in self.problems)

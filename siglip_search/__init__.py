@@ -1,0 +1,1 @@
+"""Semantic search for the pictures on your own disk."""

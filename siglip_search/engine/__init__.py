@@ -1,0 +1,1 @@
+"""The composition root: settings, models and the store become a library."""

@@ -1,0 +1,1 @@
+"""Changes on disk become committed vectors."""

@@ -1,0 +1,1 @@
+"""Facts about models and the files that hold them; no inference."""

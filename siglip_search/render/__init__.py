@@ -1,0 +1,1 @@
+"""Hits become things that people look at."""

@@ -1,0 +1,1 @@
+"""Words become token ids of fixed length."""

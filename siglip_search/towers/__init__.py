@@ -1,0 +1,1 @@
+"""Pixels and token ids become unit vectors; the only home of inference sessions."""
