@@ -1,0 +1,147 @@
+"""Write the trained towers as a model folder: two ONNX files, the tokenizer and model.toml."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from demo_model.joint import build
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from demo_model.towers import DualTower
+
+OPSET = 17
+_TOML = """\
+format = 1
+name = "demo"
+title = "Bundled demonstration model"
+licence = "Apache-2.0"
+languages = ["en"]
+notice = "A demonstration on drawings, not photographs."
+dimension = {dimension}
+checkpoint = "sha256:{checkpoint}"
+preprocessing = 1
+
+[vision]
+file = "vision.onnx"
+image_size = [{side}, {side}]
+resize = "squash"
+resample = "bicubic"
+mean = [0.5, 0.5, 0.5]
+std = [0.5, 0.5, 0.5]
+
+[text]
+file = "text.onnx"
+tokenizer = "sentencepiece"
+tokenizer_file = "tokenizer.model"
+canonicalize = "lowercase-no-punctuation"
+length = {length}
+pad_id = {pad}
+end_id = 1
+
+[score]
+logit_scale = {scale!r}
+logit_bias = {bias!r}
+min_probability = {cut!r}
+"""
+
+
+def load_trained(work: Path, config: dict[str, Any]) -> DualTower:
+    """Return the best model that the work folder holds: joint, joint so far, or text only."""
+    model = build(config)
+    for name in ("joint.pt", "joint.partial.pt", "text.pt"):
+        if (work / name).exists():
+            model.load_state_dict(torch.load(work / name, weights_only=True)["model"])
+            return model.eval()
+    raise FileNotFoundError(f"no trained model in {work}; run the training stages first")
+
+
+def checkpoint_hash(model: DualTower) -> str:
+    """Return SHA-256 over names and fp32 bytes of all weights, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(value.float().cpu().numpy()).tobytes())
+    return digest.hexdigest()
+
+
+def to_onnx(tower: torch.nn.Module, example: torch.Tensor, input_name: str) -> onnx.ModelProto:
+    """Export a tower in fp32 with a free batch axis; batch normalisation is folded away."""
+    stream = io.BytesIO()
+    torch.onnx.export(
+        tower,
+        (example,),
+        stream,
+        input_names=[input_name],
+        output_names=["embedding"],
+        dynamic_axes={input_name: {0: "batch"}, "embedding": {0: "batch"}},
+        opset_version=OPSET,
+        do_constant_folding=True,
+        dynamo=False,
+    )
+    return onnx.load_from_string(stream.getvalue())
+
+
+def store_fp16(model: onnx.ModelProto, smallest: int = 256) -> onnx.ModelProto:
+    """Store large weights as fp16 with a Cast to fp32 behind each; the arithmetic stays fp32."""
+    graph = model.graph
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT:
+            continue
+        values = numpy_helper.to_array(tensor)
+        if values.size < smallest:
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), name + "_fp16"))
+        casts.append(helper.make_node("Cast", [name + "_fp16"], [name], to=TensorProto.FLOAT))
+    for node in reversed(casts):
+        graph.node.insert(0, node)
+    onnx.checker.check_model(model)
+    return model
+
+
+def export_model(
+    work: Path, config: dict[str, Any], out: Path, *, min_probability: float | None = None
+) -> None:
+    """Write the model folder, then choose its default cut on training-side scenes."""
+    from demo_model.evaluation import Model, choose_cut
+
+    model = load_trained(work, config)
+    shape = config["model"]
+    out.mkdir(parents=True, exist_ok=True)
+    side, length = shape["image_side"], shape["text_length"]
+    vision = to_onnx(model.vision, torch.randn(2, 3, side, side), "pixel_values")
+    ids = torch.full((2, length), shape["pad_id"])
+    ids[:, :4] = torch.tensor([[5, 6, 7, 1], [8, 9, 1, 1]])
+    text = to_onnx(model.text, ids, "input_ids")
+    onnx.save(store_fp16(vision), str(out / "vision.onnx"))
+    onnx.save(store_fp16(text), str(out / "text.onnx"))
+    shutil.copyfile(work / "tokenizer.model", out / "tokenizer.model")
+
+    def write(cut: float) -> None:
+        (out / "model.toml").write_text(
+            _TOML.format(
+                dimension=shape["dimension"],
+                checkpoint=checkpoint_hash(model),
+                side=side,
+                length=length,
+                pad=shape["pad_id"],
+                scale=round(float(model.log_scale.detach().exp()), 6),
+                bias=round(float(model.bias.detach()), 6),
+                cut=cut,
+            ),
+            encoding="utf-8",
+        )
+
+    write(0.5)
+    write(choose_cut(Model(out), config) if min_probability is None else min_probability)
