@@ -50,3 +50,7 @@ class QueryError(SiglipSearchError):
 
 class WorkerError(SiglipSearchError):
     """The decoding processes cannot be started or keep dying before any work."""
+
+
+class SettingsError(SiglipSearchError):
+    """The settings file, or a setting in it, has no meaning."""

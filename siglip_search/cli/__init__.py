@@ -1,1 +1,87 @@
-"""The command line."""
+"""The command line: parse, one call, print."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+import click
+
+from siglip_index.errors import StoreError
+from siglip_search.cli.console import (
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    library_option,
+    say,
+    shown,
+)
+from siglip_search.errors import SiglipSearchError
+
+# Each command lives in a module of its own, which is imported when the command is used: a query
+# must not wait for what only `index` needs.
+_COMMANDS = {
+    "index": "index_cmd",
+    "query": "query_cmd",
+    "status": "status_cmd",
+    "demo": "demo_cmd",
+    "model": "model_cmd",
+    "verify": "verify_cmd",
+    "prune": "prune_cmd",
+    "forget": "forget_cmd",
+    "paths": "paths_cmd",
+    "purge": "purge_cmd",
+}
+
+
+class _LazyCommands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = import_module(f"siglip_search.cli.{_COMMANDS[cmd_name]}")
+        command: Any = getattr(module, cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("siglip-search"), prog_name="siglip-search")
+@library_option
+def command_line() -> None:
+    """Search the pictures on your own disk by what is in them.
+
+    \b
+      siglip-search index ~/Pictures
+      siglip-search query "red bicycle"
+
+    Nothing leaves this machine. `siglip-search demo` shows it on drawings of its own.
+    """
+
+
+def main() -> None:
+    """Run the command line and exit: 0 match or done, 1 no match, 2 error, 130 interrupted."""
+    try:
+        code = command_line.main(standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        code = EXIT_ERROR
+    except (click.Abort, KeyboardInterrupt):
+        say("interrupted")
+        code = EXIT_INTERRUPTED
+    except (SiglipSearchError, StoreError) as error:
+        say(f"siglip-search: {shown(str(error))}")
+        if error.hint:
+            say(f"  {shown(error.hint)}")
+        code = EXIT_ERROR
+    except BrokenPipeError:
+        # The reader (`head`, say) has had enough. Point stdout away from the broken pipe, or the
+        # interpreter complains about it on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_ERROR
+    sys.exit(code if isinstance(code, int) else 0)

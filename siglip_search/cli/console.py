@@ -1,0 +1,116 @@
+"""What every command shares: where the library is, and how things are said."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from siglip_search.engine.library import Library
+from siglip_search.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+EXIT_MATCH = 0
+EXIT_NO_MATCH = 1
+EXIT_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def _remember_library(context: click.Context, _: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        context.ensure_object(dict)["library"] = value
+
+
+def library_option(command: F) -> F:
+    """Add --library to a command; it may stand before or after the command's name."""
+    return click.option(
+        "--library",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
+        expose_value=False,
+        callback=_remember_library,
+        help="Folder of the library (or set SIGLIP_SEARCH_LIBRARY).",
+    )(command)
+
+
+def model_option(command: F) -> F:
+    """Add --model to a command."""
+    return click.option(
+        "--model",
+        metavar="NAME",
+        help="Model to use; by default the one that the library was made with.",
+    )(command)
+
+
+def json_option(command: F) -> F:
+    """Add --json to a command whose result is one object."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(command)
+
+
+def chosen_library(*, model: str | None = None, one_shot: bool = False) -> Library:
+    """Return the library that --library, the environment or the settings name."""
+    settings = load_settings()
+    directory = (click.get_current_context().obj or {}).get("library")
+    if directory is not None:
+        settings = dataclasses.replace(settings, library=directory.expanduser())
+    return Library(settings, model=model, one_shot=one_shot)
+
+
+def print_json(value: object) -> None:
+    """Print a value as one line of JSON, at once; bytes become text as os.fsdecode does it.
+
+    Only ASCII is written: a path that is not text survives as escaped surrogates, so that
+    json.loads and os.fsencode give back the very bytes.
+    """
+    print(json.dumps(value, default=_jsonable), flush=True)
+
+
+def _jsonable(value: object) -> object:
+    if isinstance(value, bytes):
+        return os.fsdecode(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return str(value)
+
+
+def print_path(path: str, *, end: bytes = b"\n") -> None:
+    """Print a path as the bytes that it is on disk."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(os.fsencode(path) + end)
+
+
+def shown(path: str | bytes) -> str:
+    """Return a path for people: one line, nothing in it that a terminal would obey."""
+    text = os.fsdecode(path)
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in text
+    )
+
+
+def say(message: str) -> None:
+    """Print a line for people to stderr, where it is in no pipe's way."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """Return "1 picture", "1,200 pictures"."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time span as people say it."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

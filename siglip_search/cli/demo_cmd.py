@@ -1,0 +1,65 @@
+"""`siglip-search demo`: the main job on a bundled gallery, offline."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from siglip_search.cli.console import EXIT_INTERRUPTED, library_option, say, shown
+from siglip_search.cli.index_cmd import print_summary, stopping_on_signals
+from siglip_search.cli.progress import ProgressLine
+from siglip_search.engine.demonstration import demonstrate
+from siglip_search.engine.indexing import IndexListener
+
+
+@click.command()
+@click.argument(
+    "directory", required=False, type=click.Path(file_okay=False, path_type=Path), metavar="[DIR]"
+)
+@click.option(
+    "--keep", is_flag=True, help="Keep the pictures and the library of a demo without DIR."
+)
+@library_option
+@click.pass_context
+def demo(context: click.Context, directory: Path | None, keep: bool) -> None:
+    """Index a gallery of drawings and ask it a few questions.
+
+    The gallery and its library are laid out in DIR, or in a temporary folder; your own library is
+    not touched. Nothing is downloaded: a small model for drawings comes with the program.
+    """
+    folder = directory.absolute() if directory else Path(tempfile.mkdtemp(prefix="siglip-demo-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    with stopping_on_signals() as stop, ProgressLine(enabled=sys.stderr.isatty()) as line:
+        shown_off = demonstrate(
+            folder, stop=stop, listener=IndexListener(on_progress=line.progress)
+        )
+    print(f"$ siglip-search index --model demo {shown_off.pictures}")
+    print_summary(shown_off.report)
+    if shown_off.report.stopped:
+        context.exit(EXIT_INTERRUPTED)
+    for query, answer in shown_off.answers:
+        print(f'\n$ siglip-search query "{query}"')
+        for hit in answer.hits[:3]:
+            score = hit.cosine if hit.probability is None else hit.probability
+            print(f"{score:6.1%}  {shown(str(Path(hit.path).relative_to(shown_off.pictures)))}")
+        if len(answer.hits) > 3:
+            print(f"        and {len(answer.hits) - 3} more")
+        if not answer.hits:
+            print("nothing matches")
+    print(f"\nEverything at a glance: {shown_off.sheet}")
+    if directory is None and not keep:
+        shutil.rmtree(shown_off.pictures)
+        shutil.rmtree(shown_off.library)
+        print("Ask it yourself:        siglip-search demo DIR")
+    else:
+        print(
+            "Ask it yourself:        "
+            f'siglip-search query --library {shown_off.library} "yellow banana"'
+        )
+    print("On your own pictures:   siglip-search index ~/Pictures")
+    if shown_off.notice:
+        say(shown_off.notice)

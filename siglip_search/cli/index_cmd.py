@@ -1,0 +1,212 @@
+"""`siglip-search index`: bring the library up to date."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from siglip_search.cli.console import (
+    EXIT_INTERRUPTED,
+    EXIT_NO_MATCH,
+    chosen_library,
+    count,
+    duration,
+    json_option,
+    library_option,
+    model_option,
+    print_json,
+    say,
+    shown,
+)
+from siglip_search.cli.model_choice import offer_model
+from siglip_search.cli.progress import ProgressLine
+from siglip_search.engine.indexing import Estimate, IndexListener
+from siglip_search.errors import NoModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from siglip_search.ingest.report import Committed, IngestReport
+
+# Shorter runs are over before anyone has read the estimate.
+LONG_RUN_SECONDS = 20.0
+
+
+@click.command()
+@click.argument("paths", nargs=-1, type=click.Path())
+@click.option(
+    "--exclude", multiple=True, metavar="PATTERN", help="Leave out, as in .gitignore; repeatable."
+)
+@click.option("--hidden", is_flag=True, help="Take hidden files and folders as well.")
+@click.option("--retry-failed", is_flag=True, help="Read pictures again that could not be read.")
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Largest picture that is opened, width times height.  [default: 250 million]",
+)
+@click.option(
+    "--jobs", type=click.IntRange(min=1), metavar="N", help="Pictures at a time.  [default: cores]"
+)
+@click.option("--dry-run", is_flag=True, help="Only count what would be done.")
+@click.option("--strict", is_flag=True, help="Exit with 1 if a picture could not be read.")
+@json_option
+@click.option(
+    "--json-events", is_flag=True, help="Print a JSON line after each batch is safely on disk."
+)
+@model_option
+@library_option
+@click.pass_context
+def index(
+    context: click.Context,
+    paths: tuple[str, ...],
+    exclude: tuple[str, ...],
+    hidden: bool,
+    retry_failed: bool,
+    max_pixels: int | None,
+    jobs: int | None,
+    dry_run: bool,
+    strict: bool,
+    as_json: bool,
+    json_events: bool,
+    model: str | None,
+) -> None:
+    """Add the pictures in PATHS to the library, or look again at every known folder.
+
+    Only new and changed pictures are read. Copies and moved files are recognised. Files named
+    in a .siglipignore (written like .gitignore) are left out. Ctrl-C stops after the pictures
+    in work; the next run goes on from there.
+
+    \b
+      siglip-search index ~/Pictures
+      siglip-search index --exclude "*.png" --exclude "Screenshots/" ~/Pictures /mnt/camera
+    """
+    library = chosen_library(model=model)
+    if not paths and not library.roots():
+        raise click.UsageError("Name the folders to index: siglip-search index ~/Pictures")
+    try:
+        library.model_for_indexing()
+    except NoModelError:
+        chosen = offer_model(model)
+        if chosen is None:
+            raise
+        library = chosen_library(model=chosen)
+    options = library.index_options()
+    options = dataclasses.replace(
+        options,
+        exclude=options.exclude + exclude,
+        hidden=hidden,
+        retry_failed=retry_failed,
+        max_pixels=max_pixels or options.max_pixels,
+        jobs=jobs or options.jobs,
+    )
+    with library, stopping_on_signals() as stop, ProgressLine(enabled=sys.stderr.isatty()) as line:
+        report = library.index(
+            paths,
+            options=options,
+            stop=stop,
+            dry_run=dry_run,
+            listener=IndexListener(
+                on_scanned=line.scanned,
+                on_estimate=_tell_estimate,
+                on_progress=line.progress,
+                on_commit=_print_event if json_events else _nothing,
+            ),
+        )
+    if as_json:
+        print_json(report_object(report))
+    elif json_events:
+        print_json({"event": "finished", **report_object(report)})
+    else:
+        print_summary(report, dry_run=dry_run)
+    for warning in report.warnings:
+        say(f"warning: {shown(warning)}")
+    if report.stopped:
+        say("stopped; `siglip-search index` goes on from here")
+        context.exit(EXIT_INTERRUPTED)
+    if strict and report.failed:
+        context.exit(EXIT_NO_MATCH)
+
+
+def report_object(report: IngestReport) -> dict[str, object]:
+    """Return the report as JSON knows it."""
+    counts = {
+        field.name: getattr(report, field.name)
+        for field in dataclasses.fields(report)
+        if field.name not in {"failures", "warnings"}
+    }
+    failures = [{"path": failure.path, "reason": failure.reason} for failure in report.failures]
+    return {"seen": report.seen, **counts, "failures": failures, "warnings": report.warnings}
+
+
+def print_summary(report: IngestReport, *, dry_run: bool = False) -> None:
+    """Print what was done, one line a fact, nothing about what did not occur."""
+    done = "would be " if dry_run else ""
+    lines = [
+        (report.added, "picture", f"{done}added"),
+        (report.changed, "picture", "changed" if dry_run else "updated"),
+        (report.moved, "picture", "moved, not read again"),
+        (report.removed, "file", f"gone: {done or 'are '}out of the results"),
+        (report.unchanged, "picture", "unchanged"),
+        (report.ignored, "file", "ignored (no pictures)"),
+        (report.pending, "file", "left for the next run"),
+    ]
+    for number, noun, what in lines:
+        if number:
+            print(f"{count(number, noun)} {what}")
+    if report.copies:
+        print(f"  {count(report.copies, 'copy', 'copies')} among them, embedded once")
+    if report.failed:
+        print(f"{count(report.failed, 'file')} could not be read:")
+        for failure in report.failures[:5]:
+            print(f"  {shown(failure.path)}: {failure.reason}")
+        if report.failed > 5:
+            print("  ... `siglip-search status --failed` lists them all")
+    if not report.seen and not report.pending:
+        print("no files found")
+    rate = f", {report.embedded / report.seconds:.1f} pictures/s" if report.embedded else ""
+    print(f"{duration(report.seconds)}{rate}")
+
+
+@contextmanager
+def stopping_on_signals() -> Iterator[threading.Event]:
+    """Give an event that the first SIGINT or SIGTERM sets; the second one interrupts at once."""
+    stop = threading.Event()
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        say("stopping: pictures in work are finished first (again to quit at once)")
+
+    before = {
+        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _tell_estimate(estimate: Estimate) -> None:
+    if estimate.seconds >= LONG_RUN_SECONDS:
+        say(
+            f"{count(estimate.pictures, 'picture')} to read, about {duration(estimate.seconds)}; "
+            "Ctrl-C stops, and the next run goes on"
+        )
+
+
+def _print_event(committed: Committed) -> None:
+    print_json({"event": "committed", **dataclasses.asdict(committed)})
+
+
+def _nothing(_: Committed) -> None:
+    pass

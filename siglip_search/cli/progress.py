@@ -1,0 +1,86 @@
+"""One line of progress on a terminal's stderr, with rate and time left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+    from siglip_search.ingest.report import Progress
+
+
+class ProgressLine:
+    """Shows the scan, then the pictures done; silent when not enabled.
+
+    Args:
+        enabled: Whether stderr is a terminal that somebody looks at.
+    """
+
+    def __init__(self, *, enabled: bool) -> None:
+        self._bar: RichProgress | None = None
+        self._task: TaskID | None = None
+        if enabled:
+            self._bar = _make_bar()
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task("looking for pictures", total=None)
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def scanned(self, files: int) -> None:
+        """Show how many files the scan has come upon."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=files)
+
+    def progress(self, progress: Progress) -> None:
+        """Show how many pictures are done."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(
+                self._task,
+                description="indexing",
+                completed=progress.done,
+                total=progress.total,
+            )
+
+
+def _make_bar() -> RichProgress:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:.1f}/s")
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        console=Console(stderr=True),
+        transient=True,
+    )

@@ -1,0 +1,30 @@
+"""`siglip-search purge`: leave nothing behind."""
+
+from __future__ import annotations
+
+import click
+
+from siglip_search.cli.console import chosen_library, library_option, shown
+from siglip_search.engine.purge import purge as purge_everything
+from siglip_search.engine.purge import what_purge_removes
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@library_option
+def purge(yes: bool) -> None:
+    """Delete the library, the models and the settings, after asking.
+
+    The pictures themselves are never touched, nor is any file that this program did not write.
+    """
+    library = chosen_library().directory
+    doomed = what_purge_removes(library)
+    if not doomed:
+        print("there is nothing to delete")
+        return
+    for place in doomed:
+        print(shown(str(place)))
+    if not yes:
+        click.confirm("Delete all of this?", abort=True, err=True)
+    purge_everything(library)
+    print("deleted")

@@ -1,0 +1,64 @@
+"""`siglip-search status`: what is in the library."""
+
+from __future__ import annotations
+
+import click
+
+from siglip_search.cli.console import (
+    chosen_library,
+    count,
+    json_option,
+    library_option,
+    print_json,
+    shown,
+)
+
+
+@click.command()
+@click.option("--failed", is_flag=True, help="List the pictures that could not be read.")
+@json_option
+@library_option
+def status(failed: bool, as_json: bool) -> None:
+    """Show what is in the library; all zeros where there is none yet."""
+    with chosen_library() as library:
+        found = library.status()
+    if as_json:
+        counts = found.counts
+        print_json(
+            {
+                "library": found.directory,
+                "pictures": counts.pictures,
+                "files": counts.files,
+                "failed": counts.failed,
+                "vanished": counts.vanished,
+                "model": found.model,
+                "roots": found.roots,
+                "disk_bytes": found.disk_bytes,
+                **(
+                    {
+                        "failures": [
+                            {"path": path, "reason": reason} for path, reason in found.failures
+                        ]
+                    }
+                    if failed
+                    else {}
+                ),
+            }
+        )
+        return
+    if failed:
+        for path, reason in found.failures:
+            print(f"{shown(path)}: {reason}")
+        return
+    counts = found.counts
+    rows = [
+        ("library", f"{shown(str(found.directory))} ({found.disk_bytes / 1e6:,.1f} MB)"),
+        ("model", found.model or "none yet"),
+        ("pictures", f"{counts.pictures:,} in {count(counts.files, 'file')}"),
+        ("failed", f"{counts.failed:,}" + (" (--failed lists them)" if counts.failed else "")),
+    ]
+    if counts.vanished:
+        rows.append(("vanished", f"{counts.vanished:,}, kept until `siglip-search prune`"))
+    rows += [("folder", shown(root)) for root in found.roots]
+    for name, value in rows:
+        print(f"{name:9} {value}")

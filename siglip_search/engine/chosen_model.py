@@ -1,0 +1,81 @@
+"""Which model a library uses, and where its files are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from siglip_index.records import Space
+from siglip_search import demo
+from siglip_search.errors import ModelError, NoModelError
+from siglip_search.models.registry import default_row, find_model, installed_models
+from siglip_search.settings import models_directory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from siglip_search.models.spec import ModelSpec
+
+
+def bundled_models() -> dict[str, Path]:
+    """Return the folders of the models that come with the program, by name."""
+    return {"demo": demo.model_directory()}
+
+
+def model_called(name: str) -> ModelSpec:
+    """Return an installed model.
+
+    Raises:
+        UnknownModelError: No model of this name is installed; the hint says how to get it.
+    """
+    return find_model(name, models_directory(), bundled_models())
+
+
+def all_installed() -> list[ModelSpec]:
+    """Return every model that can be used now."""
+    return installed_models(models_directory(), bundled_models())
+
+
+def model_for_indexing(
+    requested: str | None, active: Space | None, preferred: str | None
+) -> ModelSpec:
+    """Return the model to embed with: the one asked for, the library's own, or the user's usual.
+
+    Raises:
+        NoModelError: None of the three names one.
+        UnknownModelError: It is not installed.
+    """
+    name = requested or (active.model if active else None) or preferred
+    if name is None:
+        row = default_row()
+        raise NoModelError(
+            "no model has been chosen yet",
+            hint=f"`siglip-search model pull {row.name}` gets the usual one; "
+            "`--model demo` works offline, on drawings only.",
+        )
+    return model_called(name)
+
+
+def model_for_searching(requested: str | None, active: Space) -> ModelSpec:
+    """Return the model that made the library's active vectors.
+
+    Raises:
+        ModelError: Another one was asked for, or the installed one has other weights.
+    """
+    if requested is not None and requested != active.model:
+        raise ModelError(
+            f"this library was made with the model {active.model!r}, not {requested!r}",
+            hint=f"Leave --model out, or index again with --model {requested}.",
+        )
+    spec = model_called(active.model)
+    if spec.space_key != active.key:
+        raise ModelError(
+            f"the installed model {active.model!r} is another version than the one that made "
+            "this library",
+            hint="`siglip-search index` embeds the pictures again with the installed one.",
+        )
+    return spec
+
+
+def space_of(spec: ModelSpec) -> Space:
+    """Return the embedding space of a model's vectors."""
+    return Space(key=spec.space_key, dimension=spec.dimension, model=spec.name)

@@ -1,0 +1,323 @@
+"""The Python API: one library of pictures, opened once, searched many times."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from siglip_index import open_store
+from siglip_index.errors import LibraryMissingError
+from siglip_index.records import StoreCounts
+from siglip_search.engine.chosen_model import model_for_indexing, model_for_searching
+from siglip_search.errors import QueryError
+from siglip_search.search.query import answer_words, require_words
+from siglip_search.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from siglip_index.local_store import LocalStore
+    from siglip_index.records import Root, Space, VerifyReport, Where
+    from siglip_search.engine.indexing import IndexListener, IndexOptions
+    from siglip_search.ingest.report import IngestReport
+    from siglip_search.models.spec import ModelSpec
+    from siglip_search.search.ranking import Answer, Hit
+    from siglip_search.towers.text import TextTower
+
+DAY_SECONDS = 24 * 60 * 60
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryStatus:
+    """What is in a library.
+
+    Attributes:
+        directory: Where it lies.
+        counts: Pictures, files, failures.
+        model: Name of the active model, None in a library without pictures.
+        roots: Indexed folders, absolute, as bytes on disk.
+        failures: Absolute path and reason of each picture that could not be read.
+        disk_bytes: Size of the library's own files.
+    """
+
+    directory: Path
+    counts: StoreCounts
+    model: str | None
+    roots: tuple[bytes, ...]
+    failures: tuple[tuple[bytes, str], ...]
+    disk_bytes: int
+
+
+class Library:
+    """A library of pictures on this machine.
+
+    Nothing is opened before it is needed; a library that does not exist is empty. An instance may
+    be used by several threads. It holds the writer's lock only while it indexes or prunes.
+
+    Args:
+        settings: Where it lies and how it works.
+        model: Name of the model to use; None for the library's own.
+        one_shot: Tune for a single query in a fresh process, rather than for many.
+    """
+
+    def __init__(
+        self, settings: Settings, *, model: str | None = None, one_shot: bool = False
+    ) -> None:
+        self._settings = settings
+        self._requested_model = model
+        self._one_shot = one_shot
+        self._reader: LocalStore | None = None
+        self._text: tuple[ModelSpec, TextTower] | None = None
+        self._opening = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def directory(self) -> Path:
+        """The folder of the library."""
+        return self._settings.library
+
+    def close(self) -> None:
+        """Release every file; the library may be used again afterwards."""
+        with self._opening:
+            if self._reader is not None:
+                self._reader.close()
+            self._reader = None
+            self._text = None
+
+    def index(
+        self,
+        paths: Sequence[str | os.PathLike[str]] = (),
+        *,
+        options: IndexOptions | None = None,
+        stop: threading.Event | None = None,
+        listener: IndexListener | None = None,
+        dry_run: bool = False,
+    ) -> IngestReport:
+        """Bring the library up to date with folders, or with all known ones if none is given.
+
+        Args:
+            paths: Folders or pictures.
+            options: How to index; from the settings when None.
+            stop: When set, computed vectors are committed and the run returns.
+            listener: Who wants to know about progress and commits.
+            dry_run: Only count what would be done.
+
+        Raises:
+            PathError: A path does not exist.
+            NoModelError: No model was chosen.
+            LibraryBusyError: Another process is writing.
+            StoreError, ModelError, WorkerError: The run could not be completed; what was
+                committed stays.
+        """
+        from siglip_search.engine.indexing import IndexListener, index_paths, plan_paths
+
+        options = options or self.index_options()
+        stop = stop or threading.Event()
+        listener = listener or IndexListener()
+        # Before the store is opened: a run without a model leaves no empty library behind.
+        spec = self.model_for_indexing()
+        if dry_run:
+            reader = self._store_if_any()
+            return plan_paths(reader, spec, paths, options, stop=stop, listener=listener)
+        with open_store(self.directory, writable=True) as store:
+            return index_paths(store, spec, paths, options, stop=stop, listener=listener)
+
+    def index_options(self) -> IndexOptions:
+        """Return how the settings say to index."""
+        from siglip_search.engine.indexing import IndexOptions, available_cores
+
+        return IndexOptions(
+            exclude=self._settings.exclude,
+            max_pixels=self._settings.max_pixels,
+            max_seconds=self._settings.max_seconds,
+            jobs=self._settings.jobs or available_cores(),
+        )
+
+    def model_for_indexing(self) -> ModelSpec:
+        """Return the model that `index` would use.
+
+        Raises:
+            NoModelError: None was chosen.
+            UnknownModelError: It is not installed.
+        """
+        store = self._store_if_any()
+        active = store.active_space() if store else None
+        return model_for_indexing(self._requested_model, active, self._settings.model)
+
+    def search(
+        self,
+        text: str,
+        *,
+        top_k: int = 10,
+        min_probability: float | None = None,
+        where: Where | None = None,
+    ) -> list[Hit]:
+        """Return the pictures that match the words, best first; an empty list if none does.
+
+        Args:
+            text: What is in the picture.
+            top_k: At most so many hits, > 0.
+            min_probability: Smallest match probability of a hit, in [0, 1]; the model's own
+                default when None.
+            where: Which pictures may be returned.
+
+        Raises:
+            QueryError: The words are empty, or a number is out of its range.
+            LibraryMissingError: Nothing has been indexed yet.
+            ModelError: The library's model is not installed.
+        """
+        return list(
+            self.answer(text, top_k=top_k, min_probability=min_probability, where=where).hits
+        )
+
+    def answer(
+        self,
+        text: str,
+        *,
+        top_k: int = 10,
+        min_probability: float | None = None,
+        where: Where | None = None,
+    ) -> Answer:
+        """Return what `search` does, and how near the best refused picture came."""
+        if top_k < 1:
+            raise QueryError(f"cannot return {top_k} pictures", hint="Ask for at least 1.")
+        if min_probability is not None and not 0.0 <= min_probability <= 1.0:
+            raise QueryError(
+                f"{min_probability} is no probability", hint="Choose a number from 0 to 1."
+            )
+        require_words(text)
+        store = self._store_if_any()
+        active = store.active_space() if store else None
+        if store is None or active is None:
+            raise LibraryMissingError(
+                f"there is no picture in the library {self.directory} yet",
+                hint="Index a folder first: siglip-search index ~/Pictures",
+            )
+        spec, tower = self._text_tower(active)
+        cut = spec.score.min_probability if min_probability is None else min_probability
+        return answer_words(
+            text,
+            store=store,
+            space_key=active.key,
+            tower=tower,
+            top_k=top_k,
+            logit_scale=spec.score.logit_scale,
+            logit_bias=spec.score.logit_bias,
+            min_probability=cut,
+            where=where,
+        )
+
+    def notice(self) -> str | None:
+        """Return what has to be said wherever the active model's results are shown."""
+        return self._text[0].notice if self._text else None
+
+    def status(self) -> LibraryStatus:
+        """Return what is in the library; zeros where none exists yet."""
+        store = self._store_if_any()
+        if store is None:
+            return LibraryStatus(self.directory, StoreCounts(), None, (), (), 0)
+        active = store.active_space()
+        return LibraryStatus(
+            directory=self.directory,
+            counts=store.counts(),
+            model=active.model if active else None,
+            roots=tuple(root.path for root in store.roots()),
+            failures=tuple(store.failures()),
+            disk_bytes=sum(store.disk_usage().values()),
+        )
+
+    def verify(self, *, repair: bool = False) -> VerifyReport:
+        """Check every vector, photo, file and snapshot against one another.
+
+        Raises:
+            LibraryMissingError: There is no library.
+            LibraryBusyError: A repair was asked for while another process is writing.
+        """
+        from siglip_index.verify import verify
+
+        return verify(self.directory, repair=repair)
+
+    def prune(self, *, days: float = 30.0) -> int:
+        """Delete the vectors of pictures whose last file vanished at least so many days ago.
+
+        Returns:
+            How many pictures were deleted.
+        """
+        import time
+
+        with open_store(self.directory, writable=True) as store, store.write() as writer:
+            return writer.prune(time.time() - days * DAY_SECONDS)
+
+    def forget(self, root: Root) -> int:
+        """Forget an indexed folder and, at once, the pictures that only it held.
+
+        Returns:
+            How many pictures were deleted.
+        """
+        with open_store(self.directory, writable=True) as store, store.write() as writer:
+            return writer.drop_root(root.id)
+
+    def roots(self) -> list[Root]:
+        """Return the indexed folders."""
+        store = self._store_if_any()
+        return store.roots() if store else []
+
+    def _store_if_any(self) -> LocalStore | None:
+        with self._opening:
+            if self._reader is None:
+                try:
+                    self._reader = open_store(self.directory, writable=False)
+                except LibraryMissingError:
+                    return None
+            return self._reader
+
+    def _text_tower(self, active: Space) -> tuple[ModelSpec, TextTower]:
+        from siglip_search.towers.text import TextTower
+
+        spec = model_for_searching(self._requested_model, active)
+        with self._opening:
+            if self._text is None or self._text[0].space_key != spec.space_key:
+                self._text = (spec, TextTower(spec, one_shot=self._one_shot))
+            return self._text
+
+
+def open_library(
+    directory: str | os.PathLike[str] | None = None,
+    *,
+    model: str | None = None,
+    one_shot: bool = False,
+) -> Library:
+    """Open the library in a folder, or the user's usual one.
+
+    Args:
+        directory: Folder of the library; None for the one that the settings name.
+        model: Name of the model to use; None for the library's own.
+        one_shot: Tune for a single query in a fresh process, rather than for many.
+
+    Raises:
+        SettingsError: The settings file cannot be understood.
+
+    Example:
+        >>> from siglip_search import open_library
+        >>> with open_library() as library:  # doctest: +SKIP
+        ...     for hit in library.search("red bicycle", top_k=20):
+        ...         print(hit.probability, hit.path)
+    """
+    settings = load_settings()
+    if directory is not None:
+        settings = replace(settings, library=Path(directory).expanduser())
+    return Library(settings, model=model, one_shot=one_shot)

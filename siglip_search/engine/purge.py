@@ -1,0 +1,33 @@
+"""Leaving a machine as it was before: only what this program wrote is removed."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from siglip_index.local_store import delete_library, library_files
+from siglip_search.settings import data_directory, models_directory, settings_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def what_purge_removes(library: Path) -> list[Path]:
+    """Return the files of the library, and the folders and files beside it, that exist."""
+    others = [place for place in (models_directory(), settings_file()) if place.exists()]
+    return [*library_files(library), *others]
+
+
+def purge(library: Path) -> None:
+    """Delete the library, the models and the settings; folders go when nothing else is in them.
+
+    Raises:
+        LibraryBusyError: Another process is writing to the library.
+    """
+    delete_library(library)
+    shutil.rmtree(models_directory(), ignore_errors=True)
+    settings_file().unlink(missing_ok=True)
+    for folder in (library, data_directory(), settings_file().parent):
+        with suppress(OSError):  # not there, or somebody else's files are in it
+            folder.rmdir()

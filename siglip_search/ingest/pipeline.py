@@ -1,0 +1,376 @@
+"""Carry out a plan: decode in processes, embed in threads, commit in this one.
+
+Three stages overlap, so that the slowest alone sets the pace. All bookkeeping happens in the
+thread that calls `run`, which therefore needs no locks; the other stages only hand over futures.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections import deque
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from siglip_index.locations import join
+from siglip_index.records import FileEntry, NewPhoto
+from siglip_search.errors import ModelError, UnreadablePictureError, WorkerError
+from siglip_search.ingest.report import Committed, Failure, Progress
+from siglip_search.photos.fingerprint import TryAgainError
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from siglip_index.protocol import Store
+    from siglip_index.records import Fingerprint, PhotoFacts, Root, Space
+    from siglip_search.ingest.plan import RootPlan
+    from siglip_search.ingest.report import IngestReport
+    from siglip_search.photos.decode_pool import DecodePool, PreparedPicture
+    from siglip_search.photos.scan import SeenFile
+
+T = TypeVar("T")
+
+BATCH_PICTURES = 32
+BATCH_SECONDS = 5.0
+
+# How often a waiting run looks at the stop signal.
+POLL_SECONDS = 0.1
+
+
+class PictureTower(Protocol):
+    """What the pipeline needs of a vision tower."""
+
+    @property
+    def precision(self) -> str:
+        """Arithmetic, recorded with each vector."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Where it runs, recorded with each vector."""
+        ...
+
+    def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return unit vectors (n, dimension) of pixels (n, height, width, 3); thread-safe."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A file to be read; `kind` is the count in the report that it will end up in."""
+
+    root: Root
+    seen: SeenFile
+    kind: str
+
+    @property
+    def path(self) -> bytes:
+        return join(self.root.path, self.seen.path)
+
+    def entry(self, fingerprint: Fingerprint | None = None) -> FileEntry:
+        return FileEntry(
+            root_id=self.root.id,
+            path=self.seen.path,
+            fingerprint=fingerprint or self.seen.fingerprint,
+            device=self.seen.device,
+        )
+
+
+@dataclass(slots=True)
+class _Content:
+    """A content on its way to the store, with every file of this run that holds it."""
+
+    content_hash: bytes
+    facts: PhotoFacts
+    files: list[tuple[_Work, FileEntry]]
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Results that wait for their commit."""
+
+    new: dict[bytes, tuple[_Content, NewPhoto]] = field(default_factory=dict)
+    links: list[tuple[int, _Work, FileEntry]] = field(default_factory=list)
+    failures: list[tuple[_Work, FileEntry, str]] = field(default_factory=list)
+    since: float = 0.0
+
+    def __len__(self) -> int:
+        pictures = sum(len(content.files) for content, _ in self.new.values())
+        return pictures + len(self.links) + len(self.failures)
+
+    def start(self) -> None:
+        """Note the time of the first result, from which the age of the batch counts."""
+        if not len(self):
+            self.since = time.monotonic()
+
+    def is_due(self, now: float) -> bool:
+        return len(self) >= BATCH_PICTURES or (len(self) > 0 and now - self.since >= BATCH_SECONDS)
+
+
+class Pipeline:
+    """One run of ingest over any number of roots.
+
+    Args:
+        store: Opened for writing.
+        space: The embedding space of the tower.
+        tower: Makes the vectors.
+        pool: Reads the files.
+        report: The counts so far, which the run adds to.
+        decode_workers: Processes of the pool.
+        embed_threads: Pictures embedded at the same time.
+        stop: When set, no new work is begun, computed vectors are committed and `run` returns.
+        on_commit: Called after each COMMIT.
+        on_progress: Called after each file read.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        space: Space,
+        tower: PictureTower,
+        pool: DecodePool,
+        report: IngestReport,
+        *,
+        decode_workers: int,
+        embed_threads: int,
+        stop: threading.Event,
+        on_commit: Callable[[Committed], None] = lambda _: None,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+    ) -> None:
+        self._store = store
+        self._space = space
+        self._tower = tower
+        self._pool = pool
+        self._stop = stop
+        self._on_commit = on_commit
+        self._on_progress = on_progress
+        # Two jobs a worker keep it busy while its last result is fetched; the second bound keeps
+        # decoded pixels from piling up in front of a slow tower.
+        self._max_decoding = 2 * decode_workers
+        self._max_embedding = 2 * embed_threads + decode_workers
+        self._embedders = ThreadPoolExecutor(embed_threads, thread_name_prefix="embed")
+        self._finished: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._decoding = 0
+        self._embedding: dict[bytes, _Content] = {}
+        self._batch = _Batch()
+        self._accepting = True
+        self._report = report
+        self._progress = Progress(0, 0)
+        self._sizes_in_store: set[int] = set()
+
+    def run(self, plans: Sequence[RootPlan]) -> IngestReport:
+        """Carry out the plans and return the counts of what was committed.
+
+        Raises:
+            StoreError: A commit failed; what was committed before it stays.
+            ModelError: The tower failed; computed vectors were committed first.
+            WorkerError: The decoding processes do not start; likewise.
+        """
+        waiting = _newest_first(plans)
+        self._progress = Progress(0, len(waiting))
+        self._sizes_in_store = self._store.known_sizes() if waiting else set()
+        failure: ModelError | WorkerError | None = None
+        try:
+            self._work_through(waiting)
+        except (ModelError, WorkerError) as error:
+            failure = error
+        finally:
+            self._accepting = False
+            self._pool.close(cancel=True)
+            self._embedders.shutdown(wait=True, cancel_futures=True)
+        # Also after a failure or a stop: what was computed is not thrown away.
+        self._drain()
+        self._commit()
+        if failure is not None:
+            raise failure
+        self._report.pending += len(waiting) + self._decoding
+        self._report.pending += sum(len(content.files) for content in self._embedding.values())
+        self._report.stopped = self._stop.is_set()
+        return self._report
+
+    def _work_through(self, waiting: deque[_Work]) -> None:
+        while (waiting or self._decoding or self._embedding) and not self._stop.is_set():
+            while waiting and self._has_room():
+                self._read(waiting.popleft())
+            try:
+                handle = self._finished.get(timeout=POLL_SECONDS)
+            except queue.Empty:
+                pass  # nothing finished: look at the clock and the stop signal
+            else:
+                handle()
+            if self._batch.is_due(time.monotonic()):
+                self._commit()
+
+    def _has_room(self) -> bool:
+        return self._decoding < self._max_decoding and len(self._embedding) < self._max_embedding
+
+    def _drain(self) -> None:
+        while not self._finished.empty():
+            self._finished.get()()
+
+    def _read(self, work: _Work) -> None:
+        # A copy has the size of its original, so only such files are worth hashing first.
+        if work.seen.fingerprint.size in self._sizes_in_store:
+            self._submit(self._pool.hash(work.path), self._hashed, work)
+        else:
+            self._submit(self._pool.decode(work.path), self._decoded, work)
+
+    def _submit(
+        self, future: Future[T], handle: Callable[[_Work, Future[T]], None], work: _Work
+    ) -> None:
+        self._decoding += 1
+        future.add_done_callback(lambda done: self._finished.put(partial(handle, work, done)))
+
+    def _hashed(self, work: _Work, future: Future[tuple[bytes, Fingerprint]]) -> None:
+        self._decoding -= 1
+        result = self._result(work, future)
+        if result is None:
+            return
+        content_hash, fingerprint = result
+        if self._join_known_content(content_hash, work, work.entry(fingerprint)):
+            return
+        if self._accepting:
+            self._submit(self._pool.decode(work.path), self._decoded, work)
+        else:
+            self._report.pending += 1
+
+    def _decoded(self, work: _Work, future: Future[PreparedPicture]) -> None:
+        self._decoding -= 1
+        prepared = self._result(work, future)
+        if prepared is None:
+            return
+        entry = work.entry(prepared.fingerprint)
+        if self._join_known_content(prepared.content_hash, work, entry):
+            return
+        if not self._accepting:
+            self._report.pending += 1
+            return
+        content = _Content(prepared.content_hash, prepared.facts, [(work, entry)])
+        self._embedding[content.content_hash] = content
+        self._embedders.submit(self._tower.embed, prepared.pixels[None]).add_done_callback(
+            lambda done: self._finished.put(partial(self._embedded, content, done))
+        )
+
+    def _embedded(self, content: _Content, future: Future[NDArray[np.float32]]) -> None:
+        if future.cancelled() or (not self._accepting and future.exception() is not None):
+            return  # stays in self._embedding, which the report counts as pending
+        vector = future.result()[0]
+        del self._embedding[content.content_hash]
+        photo = NewPhoto(
+            content_hash=content.content_hash,
+            facts=content.facts,
+            vector=vector,
+            precision=self._tower.precision,
+            device=self._tower.device,
+        )
+        self._batch.start()
+        self._batch.new[content.content_hash] = (content, photo)
+        self._report.embedded += 1
+        self._advance(len(content.files))
+
+    def _join_known_content(self, content_hash: bytes, work: _Work, entry: FileEntry) -> bool:
+        """Let the file name a content that has a vector, or is about to; False if there is none."""
+        if content_hash in self._embedding:
+            self._embedding[content_hash].files.append((work, entry))
+            return True
+        self._sizes_in_store.add(entry.fingerprint.size)
+        if content_hash in self._batch.new:
+            self._batch.new[content_hash][0].files.append((work, entry))
+        else:
+            known = self._store.photos_by_hash(self._space.key, [content_hash])
+            photo_id, has_vector = known.get(content_hash, (0, False))
+            if not has_vector:
+                return False
+            self._batch.start()
+            self._batch.links.append((photo_id, work, entry))
+        self._advance(1)
+        return True
+
+    def _result(self, work: _Work, future: Future[T]) -> T | None:
+        """Return what a reading gave, or None after accounting for why it gave nothing."""
+        try:
+            return future.result()
+        except CancelledError:
+            self._report.pending += 1
+        except FileNotFoundError:
+            self._advance(1)  # gone since the scan: there is nothing to account for
+        except TryAgainError as error:
+            self._fail(work, _stale(work.seen.fingerprint), str(error))
+        except UnreadablePictureError as error:
+            self._fail(work, work.seen.fingerprint, str(error))
+        return None
+
+    def _fail(self, work: _Work, fingerprint: Fingerprint, reason: str) -> None:
+        self._batch.start()
+        self._batch.failures.append((work, work.entry(fingerprint), reason))
+        self._advance(1)
+
+    def _advance(self, files: int) -> None:
+        self._progress = replace(self._progress, done=self._progress.done + files)
+        self._on_progress(self._progress)
+
+    def _commit(self) -> None:
+        batch, self._batch = self._batch, _Batch()
+        if not len(batch):
+            return
+        visible = {photo.id for photo in self._store.photos([link[0] for link in batch.links])}
+        with self._store.write() as writer:
+            for content, photo in batch.new.values():
+                photo_id = writer.add_photo(self._space.key, photo)
+                writer.link_files(photo_id, [entry for _, entry in content.files])
+            for photo_id, _, entry in batch.links:
+                writer.link_files(photo_id, [entry])
+            for _, entry, reason in batch.failures:
+                writer.record_failure(entry, reason)
+        for content, _ in batch.new.values():
+            for position, (work, _) in enumerate(content.files):
+                self._count(work, is_copy=position > 0)
+        for photo_id, work, _ in batch.links:
+            is_move = work.kind == "added" and photo_id not in visible
+            visible.add(photo_id)
+            self._count(replace(work, kind="moved") if is_move else work, is_copy=not is_move)
+        failures = tuple(Failure(work.path, reason) for work, _, reason in batch.failures)
+        self._report.failed += len(failures)
+        self._report.failures.extend(failures)
+        works = [work for content, _ in batch.new.values() for work, _ in content.files]
+        works += [work for _, work, _ in batch.links]
+        self._on_commit(Committed(tuple(work.path for work in works), failures, len(batch.new)))
+
+    def _count(self, work: _Work, *, is_copy: bool) -> None:
+        match work.kind:
+            case "added":
+                self._report.added += 1
+            case "changed":
+                self._report.changed += 1
+            case "moved":
+                self._report.moved += 1
+            case _:
+                self._report.unchanged += 1
+        if is_copy and work.kind in {"added", "changed"}:
+            self._report.copies += 1
+
+
+def _stale(fingerprint: Fingerprint) -> Fingerprint:
+    """Return a fingerprint that no file has: the next run sees a change and tries again."""
+    return replace(fingerprint, mtime_ns=-1)
+
+
+def _newest_first(plans: Iterable[RootPlan]) -> deque[_Work]:
+    work = [
+        _Work(root_plan.root, seen, kind)
+        for root_plan in plans
+        for kind, files in (
+            ("added", root_plan.plan.added),
+            ("changed", root_plan.plan.changed),
+            ("unchanged", root_plan.plan.unembedded),
+        )
+        for seen in files
+    ]
+    work.sort(key=lambda item: item.seen.fingerprint.mtime_ns, reverse=True)
+    return deque(work)

@@ -1,0 +1,207 @@
+"""The process that decodes pictures, one at a time, for `decode_pool`.
+
+It reads jobs from its standard input and answers on its standard output, in frames. The first
+frame is the set-up, the only one with a pickle in it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import queue
+import signal
+import sys
+import threading
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from siglip_search.errors import NotAPictureError, UnreadablePictureError
+from siglip_search.photos.bad_data import BAD_DATA_ERRORS
+from siglip_search.photos.decode import DecodeLimits, decode, needs_more_memory
+from siglip_search.photos.fingerprint import (
+    ChangedWhileReadError,
+    TryAgainError,
+    content_hash,
+    fingerprint,
+    open_regular,
+    refused_read,
+)
+from siglip_search.photos.frames import read_header, read_raw, write_frame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+    from PIL import Image
+
+# How much later than the parent's limit the worker ends itself, in case nobody is left to do it.
+_OWN_TIME_LIMIT_MARGIN_SECONDS = 5.0
+
+
+def main() -> None:
+    """Serve jobs until the parent closes the pipe, or is gone."""
+    # Ctrl-C reaches every process of the terminal; the parent decides what becomes of the work.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    jobs_in, answers = _take_over_standard_streams()
+    sys.excepthook = _report_crash_to(answers)
+
+    setup = read_header(jobs_in)
+    pickled = bytearray(setup["raw_bytes"])
+    read_raw(jobs_in, memoryview(pickled))
+    # From our own parent, through a pipe that only it holds.
+    prepare, limits, min_side = pickle.loads(pickled)  # noqa: S301
+    jobs = _read_jobs_in_background(jobs_in)
+    _limit_memory(limits.max_memory_bytes)
+    write_frame(answers, {"kind": "ready"})
+
+    while True:
+        job = jobs.get()
+        _limit_time(limits.max_seconds + _OWN_TIME_LIMIT_MARGIN_SECONDS)
+        header, pixels = _do(job, prepare, limits, min_side)
+        _limit_time(0)
+        write_frame(answers, header, None if pixels is None else pixels.data)
+
+
+def _take_over_standard_streams() -> tuple[BinaryIO, BinaryIO]:
+    """Keep the pipes to the parent; give everybody else in this process the null device.
+
+    libtiff and others print warnings, which must reach neither the user's screen nor our pipe.
+    """
+    jobs_in = os.fdopen(os.dup(0), "rb")
+    answers = os.fdopen(os.dup(1), "wb")
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    os.close(null)
+    return jobs_in, answers
+
+
+def _report_crash_to(
+    answers: BinaryIO,
+) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
+    def report(
+        kind: type[BaseException], error: BaseException, _traceback: TracebackType | None
+    ) -> None:
+        write_frame(answers, {"kind": "crash", "reason": f"{kind.__name__}: {error}"})
+
+    return report
+
+
+def _read_jobs_in_background(jobs_in: BinaryIO) -> queue.SimpleQueue[dict[str, Any]]:
+    """Queue the jobs, and end this process as soon as its parent is gone, busy or not."""
+    jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+
+    def read() -> None:
+        while True:
+            try:
+                jobs.put(read_header(jobs_in))
+            except EOFError:
+                os._exit(0)
+
+    threading.Thread(target=read, name="jobs", daemon=True).start()
+    return jobs
+
+
+def _limit_memory(max_memory_bytes: int) -> None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    try:
+        # The first number is the size of the address space in pages.
+        with open("/proc/self/statm", "rb") as statm:
+            in_use = int(statm.read().split()[0]) * resource.getpagesize()
+    except OSError:  # macOS, where the kernel does not keep this limit either
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = in_use + max_memory_bytes
+    if hard != resource.RLIM_INFINITY:
+        limit = min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    # A crash in a decoder must not fill the disk with an image of its memory.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _limit_time(seconds: float) -> None:
+    """Have the kernel end this process after so many seconds; 0 takes that back.
+
+    The parent kills it earlier. This is for a parent that died while a decoder hung without
+    letting any other thread of this process run.
+    """
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def _do(
+    job: dict[str, Any],
+    prepare: Callable[[Image.Image], NDArray[Any]],
+    limits: DecodeLimits,
+    min_side: int | None,
+) -> tuple[dict[str, Any], NDArray[Any] | None]:
+    try:
+        path = os.fsencode(job["path"])
+        if job["kind"] == "hash":
+            return _hash(path), None
+        return _decode(path, prepare, limits, min_side)
+    except FileNotFoundError:
+        return {"kind": "vanished"}, None
+    except ChangedWhileReadError:
+        return {"kind": "changed"}, None
+    except TryAgainError as error:
+        return {"kind": "refused", "reason": str(error)}, None
+    except NotAPictureError as error:
+        return {"kind": "not_a_picture", "reason": str(error)}, None
+    except UnreadablePictureError as error:
+        return {"kind": "unreadable", "reason": str(error)}, None
+    except MemoryError:
+        return {"kind": "unreadable", "reason": needs_more_memory(limits.max_memory_bytes)}, None
+    except OSError as error:
+        return {"kind": "refused", "reason": str(refused_read(error))}, None
+
+
+def _hash(path: bytes) -> dict[str, Any]:
+    with open_regular(path) as file:
+        before = fingerprint(os.fstat(file.fileno()))
+        digest = content_hash(file)
+        if fingerprint(os.fstat(file.fileno())) != before:
+            raise ChangedWhileReadError
+    return {"kind": "hashed", "hash": digest.hex(), "fingerprint": asdict(before)}
+
+
+def _decode(
+    path: bytes,
+    prepare: Callable[[Image.Image], NDArray[Any]],
+    limits: DecodeLimits,
+    min_side: int | None,
+) -> tuple[dict[str, Any], NDArray[Any]]:
+    with open_regular(path) as file:
+        before = fingerprint(os.fstat(file.fileno()))
+        try:
+            digest = content_hash(file)
+            picture = decode(file, limits=limits, min_side=min_side)
+        except UnreadablePictureError:
+            # A file that is still being written looks truncated.
+            if fingerprint(os.fstat(file.fileno())) != before:
+                raise ChangedWhileReadError from None
+            raise
+        if fingerprint(os.fstat(file.fileno())) != before:
+            raise ChangedWhileReadError
+    try:
+        pixels = np.ascontiguousarray(prepare(picture.image))
+    except MemoryError:
+        raise
+    except BAD_DATA_ERRORS as error:
+        raise UnreadablePictureError(
+            f"cannot be resized: {type(error).__name__}: {error}"[:120]
+        ) from None
+    return {
+        "kind": "decoded",
+        "hash": digest.hex(),
+        "fingerprint": asdict(before),
+        "facts": asdict(picture.facts),
+        "dtype": pixels.dtype.str,
+        "shape": pixels.shape,
+    }, pixels

@@ -1,0 +1,128 @@
+"""Settings: a TOML file below the environment, one frozen value out."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+
+from siglip_search.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_APP = "siglip-search"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a user can set once instead of typing it each time.
+
+    Attributes:
+        library: Folder of the library.
+        model: Name of the model for new libraries, None to ask.
+        jobs: Pictures worked on at the same time, >= 1; None for one a core.
+        max_pixels: Largest picture that is opened, in pixels, > 0.
+        max_seconds: Longest time for decoding one picture, > 0.
+        exclude: Patterns of files and folders to leave out, as in .gitignore.
+    """
+
+    library: Path
+    model: str | None = None
+    jobs: int | None = None
+    max_pixels: int = 250_000_000
+    max_seconds: float = 60.0
+    exclude: tuple[str, ...] = ()
+
+
+def data_directory() -> Path:
+    """Return the folder that holds the library and the models unless told otherwise."""
+    return platformdirs.user_data_path(_APP, appauthor=False)
+
+
+def models_directory() -> Path:
+    """Return the folder of the models that were added or downloaded."""
+    return data_directory() / "models"
+
+
+def settings_file() -> Path:
+    """Return the path of the user's settings, which need not exist."""
+    return platformdirs.user_config_path(_APP, appauthor=False) / "config.toml"
+
+
+def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings file overlaid with the environment.
+
+    SIGLIP_SEARCH_LIBRARY and SIGLIP_SEARCH_MODEL win over the file.
+
+    Raises:
+        SettingsError: The file is no TOML, or a key or value in it has no meaning.
+    """
+    environment = os.environ if environment is None else environment
+    settings = _from_file(Settings(library=data_directory() / "library"), settings_file())
+    if library := environment.get("SIGLIP_SEARCH_LIBRARY"):
+        settings = replace(settings, library=Path(library).expanduser())
+    if model := environment.get("SIGLIP_SEARCH_MODEL"):
+        settings = replace(settings, model=model)
+    return settings
+
+
+def _from_file(defaults: Settings, path: Path) -> Settings:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return defaults
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise SettingsError(
+            f"cannot read the settings file {path}: {error}",
+            hint="Correct it, or delete it to go back to the defaults.",
+        ) from error
+    known = {field.name for field in fields(Settings)}
+    for key, value in table.items():
+        if key not in known:
+            raise SettingsError(
+                f"{path}: there is no setting called {key!r}",
+                hint=f"The settings are {', '.join(sorted(known))}.",
+            )
+        defaults = replace(defaults, **{key: _checked(path, key, value)})
+    return defaults
+
+
+def _checked(path: Path, key: str, value: object) -> Any:
+    match key, value:
+        case "library", str():
+            return Path(value).expanduser()
+        case "model", str():
+            return value
+        case (("jobs" | "max_pixels"), int()) if value > 0 and not isinstance(value, bool):
+            return value
+        case "max_seconds", int() | float() if value > 0 and not isinstance(value, bool):
+            return float(value)
+        case "exclude", list() if all(isinstance(pattern, str) for pattern in value):
+            return tuple(value)
+    expected = {
+        "library": "a folder in quotes",
+        "model": "a name in quotes",
+        "jobs": "a whole number above 0",
+        "max_pixels": "a whole number above 0",
+        "max_seconds": "a number above 0",
+        "exclude": "a list of patterns in quotes",
+    }[key]
+    raise SettingsError(
+        f"{path}: {key} = {value!r} is not {expected}",
+        hint=f"Write for example: {key} = {_EXAMPLES[key]}",
+    )
+
+
+_EXAMPLES = {
+    "library": '"~/pictures-library"',
+    "model": '"demo"',
+    "jobs": "2",
+    "max_pixels": "250000000",
+    "max_seconds": "60",
+    "exclude": '["*.tmp", "Thumbnails/"]',
+}

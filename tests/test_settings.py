@@ -1,0 +1,50 @@
+"""The settings file below the environment; what has no meaning is refused with a hint."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from siglip_search.errors import SettingsError
+from siglip_search.settings import load_settings, settings_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def write(text: str) -> None:
+    settings_file().parent.mkdir(parents=True, exist_ok=True)
+    settings_file().write_text(text, encoding="utf-8")
+
+
+def test_no_file_gives_the_defaults() -> None:
+    settings = load_settings({})
+    assert settings.model is None
+    assert settings.library.name == "library"
+
+
+def test_environment_wins_over_the_file(tmp_path: Path) -> None:
+    write('model = "a"\nlibrary = "/from/file"\njobs = 3\nexclude = ["*.tmp"]\n')
+    settings = load_settings({"SIGLIP_SEARCH_LIBRARY": str(tmp_path), "SIGLIP_SEARCH_MODEL": "b"})
+    assert settings.library == tmp_path
+    assert settings.model == "b"
+    assert settings.jobs == 3
+    assert settings.exclude == ("*.tmp",)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("colour = 1", "no setting called 'colour'"),
+        ("jobs = 0", "jobs = 0 is not a whole number above 0"),
+        ("jobs = true", "jobs = True is not a whole number above 0"),
+        ('exclude = "*.tmp"', "is not a list of patterns"),
+        ("jobs = ", "cannot read the settings file"),
+    ],
+)
+def test_nonsense_is_refused_by_name(text: str, complaint: str) -> None:
+    write(text)
+    with pytest.raises(SettingsError, match=complaint.replace("*", r"\*")) as caught:
+        load_settings({})
+    assert caught.value.hint
