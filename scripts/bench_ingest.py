@@ -24,7 +24,7 @@ from PIL import Image
 from siglip_index import open_store
 from siglip_search import demo
 from siglip_search.engine.indexing import IndexListener, IndexOptions, available_cores, index_paths
-from siglip_search.models.spec import load_model_folder
+from siglip_search.models.model_folder import load_model_folder
 from siglip_search.photos.decode import DecodeLimits
 from siglip_search.photos.decode_pool import DecodePool
 from siglip_search.towers.vision import VisionTower

@@ -27,7 +27,7 @@ from siglip_search import demo
 from siglip_search.engine.chosen_model import space_of
 from siglip_search.engine.library import Library
 from siglip_search.models.files import add_model_folder
-from siglip_search.models.spec import load_model_folder
+from siglip_search.models.model_folder import load_model_folder
 from siglip_search.settings import load_settings, models_directory
 
 if TYPE_CHECKING:

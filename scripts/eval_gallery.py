@@ -2,9 +2,9 @@
 
     python scripts/eval_gallery.py [--seed N] [--queries N]
 
-What to ask is drawn from gallery.json with the seed; what is right is decided by gallery.json alone.
-A present thing counts as found when the first hit shows it (in the colour asked for, if one was); an
-absent one as refused when nothing is returned at the model's default cut.
+What to ask is drawn with the seed; what is right is decided by gallery.json alone. A present thing
+counts as found when the first hit shows it (in the colour asked for, if one was); an absent one as
+refused when nothing is returned at the model's default cut.
 """
 
 from __future__ import annotations

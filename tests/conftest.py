@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+if TYPE_CHECKING:
+    from types import ModuleType
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture(autouse=True)
@@ -30,3 +37,21 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("the shared test material is not here")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def random_tower() -> ModuleType:
+    name = "random_tower"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / "random_tower.py")
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(random_tower: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a model in SigLIP's shape, tiny: read only."""
+    return random_tower.write_random_model(tmp_path_factory.mktemp("tiny") / "model", shape="tiny")

@@ -62,7 +62,28 @@ class VectorIndex(Protocol):
         Args:
             vectors: Queries, shape (n, dimension).
             k: How many to return for each, > 0.
+            only: The ids that may be returned; None for all. The search stays exact.
+
+        Raises:
+            InvalidVectorError: Wrong dimension, or not finite.
+        """
+        ...
+
+    def range_search(
+        self,
+        vector: NDArray[np.float32],
+        min_product: float,
+        only: NDArray[np.int64] | None = None,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return ids and inner products, shape (m,), of all with product >= min_product.
+
+        Args:
+            vector: The query, shape (dimension,).
+            min_product: Least inner product, inclusive.
             only: The ids that may be returned; None for all.
+
+        Raises:
+            InvalidVectorError: Wrong dimension, or not finite.
         """
         ...
 
@@ -135,6 +156,10 @@ class StoreWriter(Protocol):
 
 class Store(Protocol):
     """Photos, their files and their vectors, consistent with one another at any moment."""
+
+    def generation(self) -> int:
+        """Return a number that grows with every transaction that changed anything."""
+        ...
 
     def counts(self) -> StoreCounts:
         """Return how much is in the library."""

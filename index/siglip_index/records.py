@@ -165,6 +165,9 @@ class Where:
         formats: Pillow format names.
         taken_from: ISO 8601 date or time; taken at or after it.
         taken_before: ISO 8601 date or time; taken before it.
+
+    Times are compared as the clock showed them where the picture was taken; an offset, in either,
+    is not taken into account. A year or a month alone means its beginning.
     """
 
     under: tuple[bytes, ...] = ()
@@ -215,10 +218,12 @@ class VerifyReport:
     Attributes:
         checked: How many of each kind were looked at.
         problems: What is wrong; empty when the library is whole.
+        notes: What is worth knowing but nothing wrong, such as a temporary file after a crash.
     """
 
     checked: dict[str, int] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def is_whole(self) -> bool:

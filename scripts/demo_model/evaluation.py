@@ -105,19 +105,28 @@ class Drawn:
     pictures: list[Image.Image] = field(default_factory=list)
 
 
-def draw(
-    model: Model, art: Art, scenes: list[Scene], rng: np.random.Generator, *, keep: bool = False
-) -> Drawn:
-    """Draw scenes at 240 pixels with fresh backdrops, squash them as the product does, embed."""
+def draw_pictures(art: Art, scenes: list[Scene], rng: np.random.Generator) -> list[Image.Image]:
+    """Draw scenes of about 240 x 240 pixels' area in cameras' aspects, with fresh backdrops."""
     pictures = []
     for scene in scenes:
         aspect = sample_aspect(rng)
-        width = round(240 * math.sqrt(aspect))
-        height = round(240 / math.sqrt(aspect))
+        width, height = round(240 * math.sqrt(aspect)), round(240 / math.sqrt(aspect))
         pictures.append(draw_scene(scene, art, rng, width=width, height=height))
+    return pictures
+
+
+def draw(
+    model: Model, art: Art, scenes: list[Scene], rng: np.random.Generator, *, keep: bool = False
+) -> Drawn:
+    """Draw scenes and embed them."""
+    pictures = draw_pictures(art, scenes, rng)
     sizes = np.array([scene.items[0].size for scene in scenes], np.float32)
     return Drawn(
-        scenes, truth_of(scenes), model.embed_pictures(pictures), sizes, pictures if keep else []
+        scenes,
+        truth_of(scenes),
+        model.embed_pictures(pictures),
+        sizes,
+        pictures if keep else [],
     )
 
 

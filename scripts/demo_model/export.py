@@ -110,6 +110,24 @@ def store_fp16(model: onnx.ModelProto, smallest: int = 256) -> onnx.ModelProto:
     return model
 
 
+def agreement(model: DualTower, folder: Path, side: int) -> None:
+    """Print the least cosine between the written towers and torch in fp32."""
+    from demo_model.evaluation import Model
+
+    written = Model(folder)
+    pixels = torch.rand(16, 3, side, side) * 2 - 1
+    texts = ["red bicycle", "a dog on the beach", "two cats", "where is my invoice", ""]
+    ids = written.tokenizer(texts)
+    with torch.inference_mode():
+        pictures, words = model.vision(pixels).numpy(), model.text(torch.from_numpy(ids)).numpy()
+    ours = written.vision.run(None, {"pixel_values": pixels.numpy()})[0]
+    theirs = written.text.run(None, {"input_ids": ids})[0]
+    print(
+        f"least cosine to torch: vision {(ours * pictures).sum(1).min():.6f}, "
+        f"text {(theirs * words).sum(1).min():.6f}"
+    )
+
+
 def export_model(
     work: Path, config: dict[str, Any], out: Path, *, min_probability: float | None = None
 ) -> None:
@@ -144,4 +162,5 @@ def export_model(
         )
 
     write(0.5)
+    agreement(model, out, side)
     write(choose_cut(Model(out), config) if min_probability is None else min_probability)

@@ -32,7 +32,6 @@ _COMMANDS = {
     "prune": "prune_cmd",
     "forget": "forget_cmd",
     "paths": "paths_cmd",
-    "purge": "purge_cmd",
 }
 
 

@@ -44,8 +44,7 @@ def demo(context: click.Context, directory: Path | None, keep: bool) -> None:
     for query, answer in shown_off.answers:
         print(f'\n$ siglip-search query "{query}"')
         for hit in answer.hits[:3]:
-            score = hit.cosine if hit.probability is None else hit.probability
-            print(f"{score:6.1%}  {shown(str(Path(hit.path).relative_to(shown_off.pictures)))}")
+            print(f"{hit.score:6.1%}  {shown(str(Path(hit.path).relative_to(shown_off.pictures)))}")
         if len(answer.hits) > 3:
             print(f"        and {len(answer.hits) - 3} more")
         if not answer.hits:

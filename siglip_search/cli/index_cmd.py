@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import signal
 import sys
 import threading
@@ -129,10 +130,17 @@ def index(
     for warning in report.warnings:
         say(f"warning: {shown(warning)}")
     if report.stopped:
-        say("stopped; `siglip-search index` goes on from here")
+        say(f"stopped; `{resuming_command()}` goes on from here")
         context.exit(EXIT_INTERRUPTED)
     if strict and report.failed:
         context.exit(EXIT_NO_MATCH)
+
+
+def resuming_command() -> str:
+    """Return the line that continues a run that was stopped."""
+    library = (click.get_current_context().obj or {}).get("library")
+    words = ["siglip-search", "index", *(["--library", str(library)] if library else [])]
+    return shlex.join(words)
 
 
 def report_object(report: IngestReport) -> dict[str, object]:

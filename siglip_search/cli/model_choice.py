@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from siglip_search.cli.console import say
+from siglip_search.cli.progress import download_line
 from siglip_search.models.hub import pull
 from siglip_search.models.registry import default_row, find_row
 from siglip_search.settings import models_directory
@@ -48,6 +49,7 @@ def describe(row: RegistryRow) -> str:
 
 
 def fetch(row: RegistryRow) -> None:
-    """Download a model; huggingface_hub shows a bar a file on a terminal."""
-    spec = pull(row, models_directory())
+    """Download a model, with progress on a terminal."""
+    with download_line(enabled=sys.stderr.isatty()) as show:
+        spec = pull(row, models_directory(), on_progress=show)
     say(f"{spec.name} is ready in {spec.directory}")

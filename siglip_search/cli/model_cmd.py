@@ -8,8 +8,8 @@ import click
 
 from siglip_search.cli.console import json_option, print_json, say
 from siglip_search.cli.model_choice import describe, fetch
-from siglip_search.engine.chosen_model import all_installed
-from siglip_search.models.files import add_model_folder, remove_model
+from siglip_search.engine.chosen_model import add_model, all_installed
+from siglip_search.models.files import remove_model
 from siglip_search.models.registry import broken_models, find_row, registry_rows
 from siglip_search.settings import models_directory
 
@@ -60,7 +60,7 @@ def list_models(as_json: bool) -> None:
 @click.option("--replace", is_flag=True, help="Take the place of a model of the same name.")
 def add(directory: Path, replace: bool) -> None:
     """Add the model in DIRECTORY, a folder with a model.toml, two ONNX towers and a tokenizer."""
-    spec = add_model_folder(directory, models_directory(), replace=replace)
+    spec = add_model(directory, replace=replace)
     say(f"added {spec.name}; use it with: siglip-search index --model {spec.name} PATH")
 
 

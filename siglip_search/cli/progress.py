@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
     from siglip_search.ingest.report import Progress
+    from siglip_search.models.hub import PullProgress
 
 
 class ProgressLine:
@@ -55,6 +58,43 @@ class ProgressLine:
                 completed=progress.done,
                 total=progress.total,
             )
+
+
+@contextmanager
+def download_line(*, enabled: bool) -> Iterator[Callable[[PullProgress], None]]:
+    """Give a function that shows how far a download is; silent when not enabled."""
+    if not enabled:
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("fetching", total=None)
+
+        def show(progress: PullProgress) -> None:
+            bar.update(
+                task,
+                description=progress.file,
+                completed=progress.done_bytes,
+                total=progress.total_bytes,
+            )
+
+        yield show
 
 
 def _make_bar() -> RichProgress:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from siglip_index.records import Space
 from siglip_search import demo
 from siglip_search.errors import ModelError, NoModelError
+from siglip_search.models.files import add_model_folder
+from siglip_search.models.model_folder import load_model_folder
 from siglip_search.models.registry import default_row, find_model, installed_models
 from siglip_search.settings import models_directory
 
@@ -74,6 +78,23 @@ def model_for_searching(requested: str | None, active: Space) -> ModelSpec:
             hint="`siglip-search index` embeds the pictures again with the installed one.",
         )
     return spec
+
+
+def add_model(directory: Path, *, replace: bool) -> ModelSpec:
+    """Install a model folder after both its towers have embedded something.
+
+    Raises:
+        ModelError: The folder is incomplete, its towers do not do what it says, or the name is
+            taken.
+    """
+    from siglip_search.towers.text import TextTower
+    from siglip_search.towers.vision import VisionTower
+
+    spec = load_model_folder(directory)
+    height, width = spec.vision.image_size
+    VisionTower(spec).embed(np.full((1, height, width, 3), 128, np.uint8))
+    TextTower(spec).embed(["a picture"])
+    return add_model_folder(directory, models_directory(), replace=replace)
 
 
 def space_of(spec: ModelSpec) -> Space:

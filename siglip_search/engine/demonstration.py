@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from siglip_search import demo
 from siglip_search.engine.library import Library
-from siglip_search.render.contact_sheet import SheetRow, save_contact_sheet
+from siglip_search.render.contact_sheet import SheetRow, Tile, save_contact_sheet
 from siglip_search.settings import Settings
 
 if TYPE_CHECKING:
@@ -78,7 +78,9 @@ def demonstrate(
         report = library.index([pictures], stop=stop, listener=listener)
         answers = tuple((query, library.answer(query, top_k=6)) for query in queries)
         notice = library.notice()
-    save_contact_sheet(
-        [SheetRow(query, answer.hits) for query, answer in answers], sheet, title=TITLE
-    )
+    rows = [
+        SheetRow(query, [Tile(hit.path, f"{hit.score:.0%}") for hit in answer.hits])
+        for query, answer in answers
+    ]
+    save_contact_sheet(rows, sheet, title=TITLE)
     return Demonstration(pictures, library.directory, sheet, report, answers, notice)

@@ -259,6 +259,8 @@ class Library:
         """
         import time
 
+        if self._store_if_any() is None:
+            return 0
         with open_store(self.directory, writable=True) as store, store.write() as writer:
             return writer.prune(time.time() - days * DAY_SECONDS)
 

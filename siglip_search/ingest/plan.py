@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from siglip_index.locations import relative_to
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Iterator
 
     from siglip_index.records import Fingerprint, KnownFile, Root
     from siglip_search.photos.scan import ScanResult, SeenFile
@@ -45,10 +45,11 @@ class Plan:
     removed: list[KnownFile] = field(default_factory=list)
     unreachable: list[KnownFile] = field(default_factory=list)
 
-    @property
-    def to_read(self) -> int:
-        """Number of files that have to be opened."""
-        return len(self.added) + len(self.changed) + len(self.unembedded)
+    def to_read(self) -> Iterator[SeenFile]:
+        """Yield the files that have to be opened."""
+        yield from self.added
+        yield from self.changed
+        yield from self.unembedded
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,15 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from siglip_index.durable_files import sync_directory
 from siglip_search.errors import ModelError, UnknownModelError
+from siglip_search.models.model_folder import load_model_folder
 from siglip_search.models.registry import registry_rows
-from siglip_search.models.spec import ModelSpec, load_model_folder
+
+if TYPE_CHECKING:
+    from siglip_search.models.spec import ModelSpec
 
 _STAGING_PREFIX: Final = ".adding-"
 _REMOVAL_PREFIX: Final = ".removing-"
@@ -131,17 +135,6 @@ def storage_error(what: str, error: OSError) -> ModelError:
     else:
         hint = "Check the folder and its permissions."
     return ModelError(f"{what}: {error.strerror or error}", hint=hint)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in `directory` durable, where the platform can."""
-    if os.name == "nt":  # a directory cannot be opened there, and NTFS journals names itself
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _sync_file(path: Path) -> None:

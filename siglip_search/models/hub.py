@@ -7,36 +7,30 @@ it reads HF_ENDPOINT, HF_HUB_OFFLINE, proxies and tokens from the environment, a
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import math
 import shutil
-import struct
 import tempfile
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from siglip_search.errors import DownloadError, ModelError
-from siglip_search.models.files import install_folder, refuse_taken_name, storage_error
+from siglip_search.models.checkpoint_scalars import ReadRange, read_scale_and_bias
+from siglip_search.models.files import install_folder, refuse_taken_name
+from siglip_search.models.hub_errors import hub_errors
 from siglip_search.models.registry import OFFLINE_REMARK
 from siglip_search.models.spec import MODEL_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from siglip_search.models.registry import HubSource, RegistryRow
     from siglip_search.models.spec import ModelSpec, Resample
 
 _PARTIAL_PREFIX: Final = ".pulling-"
 _REVISION: Final = "main"
 _PREPROCESSING_RULES: Final = 1
-_MAX_SAFETENSORS_HEADER_BYTES: Final = 100_000_000  # the format's own limit
 _PIL_FILTERS: Final[dict[int, Resample]] = {2: "bilinear", 3: "bicubic"}
-_SCALAR_FORMATS: Final = {"F64": "<d", "F32": "<f", "F16": "<e"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +49,6 @@ class PullProgress:
 
 
 OnProgress = Callable[[PullProgress], None]
-
-
-class ReadRange(Protocol):
-    """Reads bytes [start, start + count) of one file."""
-
-    def __call__(self, start: int, count: int) -> bytes:
-        """Return exactly `count` bytes."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +82,7 @@ def pull(row: RegistryRow, models_dir: Path, *, on_progress: OnProgress | None =
         )
     refuse_taken_name(row.name, models_dir, replace=False)
     partial = models_dir / f"{_PARTIAL_PREFIX}{row.name}"
-    with _hub_errors(row):
+    with hub_errors(row):
         partial.mkdir(parents=True, exist_ok=True)
         fetched = _fetch(row.hub, partial, on_progress or (lambda _: None))
         spec = _assemble(row, row.hub, fetched, models_dir)
@@ -114,68 +100,6 @@ class _Fetched:
     logit_scale: float
     logit_bias: float | None
     ours: bool  # the files are not the hub library's cache, so they may be linked
-
-
-def read_scale_and_bias(read_range: ReadRange, *, where: str) -> tuple[float, float | None]:
-    """Read `logit_scale` and `logit_bias` out of a safetensors file without the rest of it.
-
-    Args:
-        read_range: Reads a part of the file.
-        where: What to call the file in messages.
-
-    Returns:
-        The scale after exp(), and the bias or None if the checkpoint has none.
-
-    Raises:
-        ModelError: If the file is no safetensors file or has no scale.
-    """
-    (header_bytes,) = struct.unpack("<Q", read_range(0, 8))
-    if not 2 <= header_bytes <= _MAX_SAFETENSORS_HEADER_BYTES:
-        raise _not_safetensors(where)
-    try:
-        header = json.loads(read_range(8, header_bytes))
-    except ValueError as error:
-        raise _not_safetensors(where) from error
-    log_scale = _read_scalar(read_range, header, header_bytes, "logit_scale", where)
-    if log_scale is None:
-        raise ModelError(
-            f"{where} has no logit_scale",
-            hint="The checkpoint is not that of a SigLIP model.",
-        )
-    bias = _read_scalar(read_range, header, header_bytes, "logit_bias", where)
-    # Every published SigLIP checkpoint stores the logarithm; training starts at ln 10.
-    return math.exp(log_scale), bias
-
-
-def _read_scalar(
-    read_range: ReadRange, header: Any, header_bytes: int, name: str, where: str
-) -> float | None:
-    if not isinstance(header, dict):
-        raise _not_safetensors(where)
-    if name not in header:
-        return None
-    try:
-        kind = header[name]["dtype"]
-        begin, end = header[name]["data_offsets"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise _not_safetensors(where) from error
-    raw = read_range(8 + header_bytes + begin, end - begin)
-    if kind == "BF16":  # the upper half of a float32
-        kind, raw = "F32", b"\0\0" + raw
-    layout = _SCALAR_FORMATS.get(kind)
-    if layout is None or len(raw) != struct.calcsize(layout):
-        raise ModelError(
-            f"{where} stores {name} as {kind} of {len(raw)} bytes, not as one number",
-            hint="The checkpoint is not that of a SigLIP model.",
-        )
-    (value,) = struct.unpack(layout, raw)
-    return float(value)
-
-
-def _not_safetensors(where: str) -> ModelError:
-    return ModelError(
-        f"{where} is not a safetensors file", hint="The checkpoint's repository has changed."
-    )
 
 
 def _fetch(source: HubSource, partial: Path, on_progress: OnProgress) -> _Fetched:
@@ -425,87 +349,3 @@ def _unexpected(row: RegistryRow, where: str, what: str) -> DownloadError:
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-@contextmanager
-def _hub_errors(row: RegistryRow) -> Iterator[None]:
-    """Turn what the hub library raises into one line with a remedy, and keep it quiet."""
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
-    from huggingface_hub.utils import logging as hub_logging
-
-    # The hub library changed its HTTP client between versions; its own error knows which it is.
-    http_error: type[Exception] = next(
-        base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError"
-    )
-    verbosity = hub_logging.get_verbosity()
-    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    except (OSError, EntryNotFoundError, HFValidationError, http_error) as error:
-        raise _explain(row, error) from error
-    finally:
-        hub_logging.set_verbosity(verbosity)
-
-
-def _explain(row: RegistryRow, error: BaseException) -> ModelError:
-    from huggingface_hub import constants
-    from huggingface_hub.errors import (
-        FileMetadataError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-    )
-
-    what = f"the model {row.name!r} cannot be fetched"
-    chain = list(_causes(error))
-    for cause in chain:
-        if isinstance(cause, OfflineModeIsEnabled | LocalEntryNotFoundError) and (
-            constants.HF_HUB_OFFLINE
-        ):
-            return DownloadError(
-                f"{what}: HF_HUB_OFFLINE is set, and it is not whole in the hub's cache",
-                hint=f"Unset HF_HUB_OFFLINE to fetch it. {OFFLINE_REMARK}",
-            )
-        if isinstance(cause, HfHubHTTPError):
-            return _refused(what, cause.response.status_code, str(cause.response.url))
-        if isinstance(cause, FileMetadataError):
-            return DownloadError(
-                f"{what}: {constants.ENDPOINT} does not answer as a hub does",
-                hint=f"Check HF_ENDPOINT, proxy and firewall. {OFFLINE_REMARK}",
-            )
-    for cause in chain:
-        if isinstance(cause, OSError) and cause.errno in (
-            errno.ENOSPC,
-            errno.EDQUOT,
-            errno.EACCES,
-            errno.EPERM,
-            errno.EROFS,
-        ):
-            return storage_error(what, cause)
-    return DownloadError(
-        f"{what}: the connection to {constants.ENDPOINT} failed ({type(error).__name__})",
-        hint=f"Check the network and run it again. {OFFLINE_REMARK}",
-    )
-
-
-def _refused(what: str, status: int, url: str) -> DownloadError:
-    if status in (401, 403):
-        reason, remedy = "access was refused", "Log in with `hf auth login` or set HF_TOKEN."
-    elif status == 404:
-        reason, remedy = "it is not there", "Check HF_ENDPOINT, or upgrade siglip-search."
-    elif status == 429:
-        reason, remedy = "too many requests", "Wait a few minutes, or log in for a higher limit."
-    else:
-        reason, remedy = "the hub has trouble", "Try again later."
-    return DownloadError(
-        f"{what}: {reason} (HTTP {status}, {url})", hint=f"{remedy} {OFFLINE_REMARK}"
-    )
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        yield current
-        current = current.__cause__ or current.__context__

@@ -8,7 +8,8 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from siglip_search.errors import ModelError, NoModelError, UnknownModelError
-from siglip_search.models.spec import MODEL_FILE, ModelSpec, load_model_folder
+from siglip_search.models.model_folder import load_model_folder
+from siglip_search.models.spec import MODEL_FILE, ModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

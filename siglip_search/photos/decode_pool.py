@@ -41,8 +41,9 @@ if TYPE_CHECKING:
 # Starting takes 0.3 s on an idle machine; a busy one with a cold disk must not count as broken.
 _START_TIMEOUT_SECONDS = 60.0
 
-_MAX_FAILED_STARTS = 3
-"""So many workers in a row that end before they are ready, and the pool gives up."""
+_MAX_ATTEMPTS = 3
+"""So many workers in a row that do not start end the pool's attempts; so many that end before they
+begin with a job end the attempts with that job."""
 
 _EXIT_TIMEOUT_SECONDS = 5.0
 
@@ -212,86 +213,87 @@ class DecodePool:
         worker: _Worker | None = None
         try:
             while (job := self._jobs.get()) is not None:
-                if job.future.set_running_or_notify_cancel():
-                    worker = self._serve(job, worker)
+                outcome = None
+                is_wanted = job.future.set_running_or_notify_cancel()
+                if is_wanted:
+                    outcome, worker = self._serve(job, worker)
+                # Before the outcome is known: whoever reacts to it with another job must find
+                # this worker free, and not start one more.
                 with self._lock:
                     self._unfinished -= 1
+                if is_wanted and isinstance(outcome, Exception):
+                    job.future.set_exception(outcome)
+                elif is_wanted:
+                    job.future.set_result(outcome)
         finally:
             if worker is not None:
                 self._let_go(worker)
 
-    def _serve(self, job: _Job, worker: _Worker | None) -> _Worker | None:
-        """Settle one job; return the worker that can take the next."""
-        while True:
-            if self._cancelled:
-                job.future.set_exception(CancelledError())
-                return worker
+    def _serve(self, job: _Job, worker: _Worker | None) -> tuple[Any, _Worker | None]:
+        """Have one job done.
+
+        Returns:
+            What the future holds, a result or an exception, and the worker that can take the
+            next job.
+        """
+        for _ in range(_MAX_ATTEMPTS):
             if worker is None:
                 try:
                     worker = self._start_worker()
-                except WorkerError as error:
-                    job.future.set_exception(error)
-                    return None
-                if worker is None:
-                    continue
+                except (CancelledError, WorkerError) as error:
+                    return error, None
             try:
-                worker.send(job)
-            except OSError:
-                # It died while it waited: not this picture's doing, so another worker gets it.
+                outcome = worker.do(job, self._limits.max_seconds)
+            except _JobNotTakenError:
+                # It died while it waited: not this picture's doing, so another one gets it.
                 self._let_go(worker)
                 worker = None
-                continue
-            break
-        try:
-            outcome = worker.receive(self._limits.max_seconds)
-        except _WorkerDiedError as death:
-            self._let_go(worker)
-            job.future.set_exception(
-                CancelledError() if self._cancelled else UnreadablePictureError(str(death))
-            )
-            return None
-        if isinstance(outcome, Exception):
-            job.future.set_exception(outcome)
-        else:
-            job.future.set_result(outcome)
-        if worker.is_killed:
-            # The result came just before the time was up.
-            self._let_go(worker)
-            return None
-        return worker
+            except _WorkerDiedError as death:
+                self._let_go(worker)
+                if self._cancelled:
+                    return CancelledError(), None
+                return UnreadablePictureError(str(death)), None
+            else:
+                if worker.is_killed:
+                    # The outcome came just before the time was up.
+                    self._let_go(worker)
+                    worker = None
+                return outcome, worker
+        return WorkerError("the decoding processes end before they begin with a picture"), worker
 
-    def _start_worker(self) -> _Worker | None:
+    def _start_worker(self) -> _Worker:
         """Start a worker and wait until it is ready.
 
-        Returns:
-            None when it ended before that; the next one may fare better.
-
         Raises:
-            WorkerError: If too many in a row did, or none can be started at all.
+            CancelledError: If the pool was closed meanwhile.
+            WorkerError: If too many in a row ended instead, or none can be started at all.
         """
-        with self._lock:
-            if self._broken is not None:
-                raise _cannot_start(self._broken)
-        try:
-            worker = _Worker()
-        except OSError as error:
-            raise _cannot_start(str(error)) from error
-        with self._lock:
-            self._workers.add(worker)
-            if self._cancelled:
-                worker.kill()
-        try:
-            worker.set_up(self._setup)
-        except (_WorkerDiedError, OSError) as death:
-            self._let_go(worker)
+        while True:
             with self._lock:
-                self._failed_starts += 1
-                if self._failed_starts >= _MAX_FAILED_STARTS and not self._cancelled:
-                    self._broken = str(death)
-            return None
-        with self._lock:
-            self._failed_starts = 0
-        return worker
+                if self._cancelled:
+                    raise CancelledError
+                if self._broken is not None:
+                    raise _cannot_start(self._broken)
+            try:
+                worker = _Worker()
+            except OSError as error:
+                raise _cannot_start(str(error)) from error
+            with self._lock:
+                self._workers.add(worker)
+                if self._cancelled:
+                    worker.kill()
+            try:
+                worker.set_up(self._setup)
+            except (_WorkerDiedError, OSError) as death:
+                self._let_go(worker)
+                with self._lock:
+                    self._failed_starts += 1
+                    if self._failed_starts >= _MAX_ATTEMPTS and not self._cancelled:
+                        self._broken = str(death)
+                continue
+            with self._lock:
+                self._failed_starts = 0
+            return worker
 
     def _let_go(self, worker: _Worker) -> None:
         with self._lock:
@@ -314,6 +316,10 @@ class _Job:
 
 class _WorkerDiedError(Exception):
     """The worker is gone; str() is the reason for people."""
+
+
+class _JobNotTakenError(Exception):
+    """The worker was gone before it began with the job."""
 
 
 class _Worker:
@@ -379,24 +385,22 @@ class _Worker:
         if header["kind"] != "ready":
             raise _WorkerDiedError(header.get("reason", "it did not start as expected"))
 
-    def send(self, job: _Job) -> None:
-        """Hand over a job.
-
-        Raises:
-            OSError: If it is gone.
-        """
-        write_frame(self._to_worker, {"kind": job.kind, "path": os.fsdecode(job.path)})
-
-    def receive(self, max_seconds: float) -> Any:
-        """Wait for the outcome of a job.
+    def do(self, job: _Job, max_seconds: float) -> Any:
+        """Have a job done.
 
         Returns:
             What the future holds: a result, or an exception.
 
         Raises:
-            _WorkerDiedError: If it died, or was killed because its time was up.
+            _JobNotTakenError: If it was gone before it began.
+            _WorkerDiedError: If it died over it, or was killed because its time was up.
         """
         with self._killed_after(max_seconds):
+            try:
+                write_frame(self._to_worker, {"kind": job.kind, "path": os.fsdecode(job.path)})
+                read_header(self._from_worker)
+            except (EOFError, OSError):
+                raise _JobNotTakenError from None
             try:
                 header = read_header(self._from_worker)
                 kind = header["kind"]

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 
 IGNORE_FILE_NAME = b".siglipignore"
-"""Name of the file with gitignore-style patterns for the folder that it lies in."""
+"""Name of the file with gitignore-style patterns for the folder that it lies in, and below.
+
+One difference from git: a pattern that takes a folder back in ("!keep/") against the ignore file
+of a folder further up takes back what the folder holds, too.
+"""
 
 _IGNORE_FILE_MAX_BYTES = 1024 * 1024
 

@@ -1,4 +1,4 @@
-"""Hits as one picture: a row a query, with what the model said beneath each thumbnail."""
+"""Answers as one picture: a row a question, with a caption beneath each thumbnail."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from siglip_search.search.ranking import Hit
-
 TILE = 168
 CAPTION = 22
 HEADING = 34
@@ -30,16 +28,29 @@ _EMPTY = (232, 232, 228)
 
 
 @dataclass(frozen=True, slots=True)
-class SheetRow:
-    """A query and its hits.
+class Tile:
+    """A picture with a few words beneath it.
 
     Attributes:
-        query: What was asked.
-        hits: Best first; none when nothing matched.
+        path: Absolute path, as os.fsdecode gives it.
+        caption: Short: the probability, say.
     """
 
-    query: str
-    hits: Sequence[Hit]
+    path: str
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class SheetRow:
+    """A question and its answer.
+
+    Attributes:
+        heading: What was asked.
+        tiles: Best first; none when nothing matched.
+    """
+
+    heading: str
+    tiles: Sequence[Tile]
 
 
 def save_contact_sheet(
@@ -64,14 +75,13 @@ def save_contact_sheet(
     draw.text((MARGIN, MARGIN), title, _FAINT, large)
     for index, row in enumerate(rows):
         top = MARGIN + HEADING + index * (row_height + MARGIN)
-        draw.text((MARGIN, top + 6), row.query, _INK, large)
-        if not row.hits:
+        draw.text((MARGIN, top + 6), row.heading, _INK, large)
+        if not row.tiles:
             draw.text((MARGIN, top + HEADING + 10), "nothing matches", _FAINT, large)
-        for column, hit in enumerate(row.hits[:columns]):
+        for column, tile in enumerate(row.tiles[:columns]):
             left = MARGIN + column * (TILE + MARGIN)
-            _paste(sheet, hit.path, left, top + HEADING)
-            caption = f"{hit.cosine:.3f}" if hit.probability is None else f"{hit.probability:.0%}"
-            draw.text((left + 2, top + HEADING + TILE + 3), caption, _INK, small)
+            _paste(sheet, tile.path, left, top + HEADING)
+            draw.text((left + 2, top + HEADING + TILE + 3), tile.caption, _INK, small)
     sheet.save(path)
 
 

@@ -46,6 +46,11 @@ class Hit:
     taken_at: str | None
     camera: str | None
 
+    @property
+    def score(self) -> float:
+        """The probability, or the cosine of a model that states no probability."""
+        return self.cosine if self.probability is None else self.probability
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

@@ -54,7 +54,6 @@ class CpuSession:
             state.NotImplemented,
             state.EPFail,
         )
-        onnxruntime.set_default_logger_severity(_FATAL)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _FATAL
         options.intra_op_num_threads = threads or _available_processors()

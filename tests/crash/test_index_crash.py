@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from installed_command import COMMAND
 from PIL import Image
+
 from siglip_index import open_store
 from siglip_index.verify import verify
 
@@ -118,7 +119,7 @@ def test_first_signal_commits_what_is_computed_and_the_next_run_goes_on(
     assert process.returncode == 130
     # A second plus one inference; generous, because the machine may be busy.
     assert time.monotonic() - sent < 5
-    assert "`siglip-search index` goes on from here" in errors
+    assert f"`siglip-search index --library {library}` goes on from here" in errors
     assert "Traceback" not in errors
     report = json.loads(output.splitlines()[-1])
     assert report["stopped"]
@@ -218,4 +219,37 @@ def test_corrupt_snapshot_is_rebuilt_without_a_word_to_the_user(
         [COMMAND, "verify", "--repair", "--library", library], capture_output=True, check=True
     )
     assert b"the library is whole" in repair.stdout
+    assert verify(library, repair=False).is_whole
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system that is soon full."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)]
+    if os.name == "nt" or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("may not mount a small file system here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_full_disk_ends_the_run_with_one_line_and_loses_nothing(
+    many_pictures: Path, tiny_disk: Path
+) -> None:
+    library = tiny_disk / "library"
+    process = start(library, many_pictures)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 2, errors
+    assert "Traceback" not in errors
+    assert "full" in errors or "space" in errors
+    told = acknowledged(output.splitlines(keepends=True))
+    assert told
+    assert told <= paths_in(library)
+    assert verify(library, repair=False).is_whole
+    subprocess.run(["mount", "-o", "remount,size=64m", str(tiny_disk)], check=True)
+    process = start(library, many_pictures)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert len(paths_in(library)) == PICTURES
     assert verify(library, repair=False).is_whole

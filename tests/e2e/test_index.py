@@ -166,11 +166,19 @@ def test_part_of_a_known_folder_can_be_looked_at_alone(cli: CommandLine, picture
     assert cli.status()["files"] == 11
 
 
-def png_header(width: int, height: int) -> bytes:
+def png_claiming(width: int, height: int) -> bytes:
+    """Return a small PNG whose header states a size that its data does not have."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunk = b"IHDR" + header
-    body = struct.pack(">I", len(header)) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    return b"\x89PNG\r\n\x1a\n" + body
+    data = zlib.compress(bytes(1000))
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    )
 
 
 def test_bad_pictures_are_recorded_with_their_reason_and_stop_nothing(
@@ -180,7 +188,7 @@ def test_bad_pictures_are_recorded_with_their_reason_and_stop_nothing(
     (pictures / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
     (pictures / "text.jpg").write_text("not a picture at all")
     (pictures / "empty.png").touch()
-    (pictures / "bomb.png").write_bytes(png_header(60_000, 60_000))
+    (pictures / "bomb.png").write_bytes(png_claiming(60_000, 60_000))
     (pictures / "notes.txt").write_text("no picture")
     (pictures / "drawing.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n")
     report = cli.index(pictures)

@@ -78,7 +78,7 @@ def test_all_forms_of_output_hold_the_same_paths(indexed_gallery: CommandLine) -
     assert ask("-0").split("\0")[:-1] == paths
     assert [json.loads(line)["path"] for line in ask("--nl").splitlines()] == paths
     assert [row["path"] for row in csv.DictReader(io.StringIO(ask("--csv")))] == paths
-    assert [line.split("  ", 1)[1].strip() for line in ask().splitlines()] == paths
+    assert [line.strip().split("  ", 1)[1] for line in ask().splitlines()] == paths
 
 
 def test_copies_are_one_hit_with_all_paths(cli: CommandLine, pictures: Path) -> None:

@@ -1,0 +1,394 @@
+"""Changing the catalogue: every write, each inside one transaction."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from siglip_index import half_vectors
+from siglip_index.catalogue_read import chunks, generation, marks, roots, space_row
+from siglip_index.errors import InvalidVectorError
+from siglip_index.locations import display_text, join, relative_to, storable_text
+from siglip_index.records import Root
+from siglip_index.repair import repair_catalogue
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Collection, Iterable, Iterator
+
+    from sqlite_utils import Database
+
+    from siglip_index.records import FileEntry, Fingerprint, NewPhoto, Space
+
+_INT64 = range(-(2**63), 2**63)
+
+
+@contextmanager
+def transaction(database: Database) -> Iterator[CatalogueWriter]:
+    """Give a writer whose changes are committed together when the block ends without exception."""
+    with database.atomic():
+        writer = CatalogueWriter(database.conn, now=time.time())
+        yield writer
+        writer.finish()
+
+
+def record_snapshot(
+    database: Database, space_id: int, snapshot_generation: int, sha256: str
+) -> None:
+    """Remember that a snapshot of this checksum was made from this database."""
+    with database.atomic():
+        database.conn.execute(
+            "INSERT OR REPLACE INTO snapshot (space_id, generation, sha256) VALUES (?, ?, ?)",
+            [space_id, snapshot_generation, sha256],
+        )
+
+
+def trim_to_snapshot(
+    database: Database, space_id: int, snapshot_generation: int, sha256: str
+) -> None:
+    """Forget the space's older snapshots and the changes that this one contains."""
+    with database.atomic():
+        connection = database.conn
+        connection.execute(
+            "DELETE FROM snapshot WHERE space_id = ? AND sha256 <> ?", [space_id, sha256]
+        )
+        connection.execute(
+            "DELETE FROM change WHERE space_id = ? AND generation <= ?",
+            [space_id, snapshot_generation],
+        )
+        connection.execute(
+            "UPDATE space SET log_start = ? WHERE id = ?", [snapshot_generation, space_id]
+        )
+
+
+def repair(database: Database, broken_vectors: Iterable[tuple[int, int]]) -> None:
+    """Delete what contradicts the rest; see `repair_catalogue`."""
+    with database.atomic():
+        repair_catalogue(database.conn, broken_vectors, now=time.time())
+
+
+class CatalogueWriter:
+    """One transaction's changes; implements `StoreWriter`.
+
+    Which photos became visible or vanished is settled once for all files of the transaction, at
+    its end at the latest: a photo whose file is replaced by another never flickers.
+
+    Args:
+        connection: Inside a transaction.
+        now: The transaction's time, epoch seconds.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, *, now: float) -> None:
+        self._connection = connection
+        self._now = now
+        self._generation = generation(connection) + 1
+        self._changes_before = connection.total_changes
+        self._touched: set[int] = set()
+        self._new_vectors: dict[tuple[int, int], tuple[bytes, str, str]] = {}
+        self._spaces: dict[str, tuple[int, int]] = {}
+
+    def ensure_space(self, space: Space) -> None:
+        """See `StoreWriter.ensure_space`."""
+        self._connection.execute(
+            "INSERT OR IGNORE INTO space (key, dimension, model, log_start) VALUES (?, ?, ?, ?)",
+            [space.key, space.dimension, storable_text(space.model), self._generation - 1],
+        )
+        row = space_row(self._connection, space.key)
+        if row.space.dimension != space.dimension:
+            raise InvalidVectorError(
+                f"the space {space.key!r} has dimension {row.space.dimension},"
+                f" not {space.dimension}"
+            )
+        self._connection.execute(
+            "INSERT OR IGNORE INTO meta (key, value) VALUES ('active_space', ?)", [row.id]
+        )
+
+    def activate_space(self, key: str) -> None:
+        """See `StoreWriter.activate_space`."""
+        row = space_row(self._connection, key)
+        self._connection.execute("UPDATE meta SET value = ? WHERE key = 'active_space'", [row.id])
+
+    def ensure_root(self, path: bytes, device: int | None) -> Root:
+        """See `StoreWriter.ensure_root`."""
+        known = roots(self._connection)
+        for root in known:
+            below = relative_to(path, root.path)
+            if below == b"":
+                if device is not None and device != root.device:
+                    self._connection.execute(
+                        "UPDATE root SET device = ? WHERE id = ?",
+                        [_storable_integer(device), root.id],
+                    )
+                    return Root(root.id, root.path, device)
+                return root
+            if below is not None:
+                raise ValueError(f"{path!r} lies below the root {root.path!r}: index it there")
+        cursor = self._connection.execute(
+            "INSERT INTO root (path, display, device) VALUES (?, ?, ?)",
+            [path, display_text(path), _storable_integer(device)],
+        )
+        assert cursor.lastrowid is not None
+        added = Root(cursor.lastrowid, path, device)
+        for root in known:
+            prefix = relative_to(root.path, path)
+            if prefix is not None:
+                self._absorb(root, added, prefix)
+        return added
+
+    def _absorb(self, inner: Root, outer: Root, prefix: bytes) -> None:
+        rows = self._connection.execute(
+            "SELECT id, path FROM file WHERE root_id = ?", [inner.id]
+        ).fetchall()
+        moved = []
+        for file_id, path in rows:
+            longer = join(prefix, path)
+            moved.append((outer.id, longer, display_text(longer), file_id))
+        self._connection.executemany(
+            "UPDATE file SET root_id = ?, path = ?, display = ? WHERE id = ?", moved
+        )
+        self._connection.execute("DELETE FROM root WHERE id = ?", [inner.id])
+
+    def add_photo(self, space_key: str, photo: NewPhoto) -> int:
+        """See `StoreWriter.add_photo`."""
+        if space_key not in self._spaces:
+            row = space_row(self._connection, space_key)
+            self._spaces[space_key] = row.id, row.space.dimension
+        space_id, dimension = self._spaces[space_key]
+        embedding = half_vectors.encode(photo.vector, dimension)
+        photo_id = self._photo_id(photo)
+        key = space_id, photo_id
+        if key not in self._new_vectors and not self._has_vector(*key):
+            self._new_vectors[key] = embedding, photo.precision, photo.device
+        return photo_id
+
+    def _photo_id(self, photo: NewPhoto) -> int:
+        known = self._connection.execute(
+            "SELECT id FROM photo WHERE content_hash = ?", [photo.content_hash]
+        ).fetchone()
+        if known is not None:
+            return int(known[0])
+        facts = photo.facts
+        cursor = self._connection.execute(
+            "INSERT INTO photo (content_hash, width, height, format, taken_at, camera,"
+            " latitude, longitude, vanished_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                photo.content_hash,
+                facts.width,
+                facts.height,
+                storable_text(facts.format),
+                None if facts.taken_at is None else storable_text(facts.taken_at),
+                None if facts.camera is None else storable_text(facts.camera),
+                facts.latitude,
+                facts.longitude,
+                self._now,  # invisible until a file names it
+            ],
+        )
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def _has_vector(self, space_id: int, photo_id: int) -> bool:
+        row = self._connection.execute(
+            "SELECT 1 FROM vector WHERE photo_id = ? AND space_id = ?", [photo_id, space_id]
+        ).fetchone()
+        return row is not None
+
+    def link_files(self, photo_id: int, files: Iterable[FileEntry]) -> None:
+        """See `StoreWriter.link_files`."""
+        files = list(files)
+        self._put_files(files, photo_id, None)
+        self._touched.add(photo_id)
+        for file in files[:1]:
+            self._connection.execute(
+                "UPDATE photo SET size = ? WHERE id = ? AND size IS NULL",
+                [file.fingerprint.size, photo_id],
+            )
+
+    def record_failure(self, file: FileEntry, reason: str) -> None:
+        """See `StoreWriter.record_failure`."""
+        self._put_files([file], None, storable_text(reason))
+
+    def _put_files(
+        self, files: Collection[FileEntry], photo_id: int | None, failure: str | None
+    ) -> None:
+        for file in files:
+            row = self._connection.execute(
+                "SELECT photo_id FROM file WHERE root_id = ? AND path = ?",
+                [file.root_id, file.path],
+            ).fetchone()
+            if row is not None and row[0] is not None:
+                self._touched.add(row[0])
+        self._connection.executemany(
+            "INSERT INTO file (root_id, path, display, size, mtime_ns, inode, device, photo_id,"
+            " failure) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (root_id, path) DO UPDATE SET size = excluded.size,"
+            " mtime_ns = excluded.mtime_ns, inode = excluded.inode, device = excluded.device,"
+            " photo_id = excluded.photo_id, failure = excluded.failure, vanished_at = NULL",
+            [
+                (
+                    file.root_id,
+                    file.path,
+                    display_text(file.path),
+                    file.fingerprint.size,
+                    _storable_integer(file.fingerprint.mtime_ns),
+                    _storable_integer(file.fingerprint.inode),
+                    _storable_integer(file.device),
+                    photo_id,
+                    failure,
+                )
+                for file in files
+            ],
+        )
+
+    def refresh_files(self, seen: Iterable[tuple[int, Fingerprint, int | None]]) -> None:
+        """See `StoreWriter.refresh_files`."""
+        seen = list(seen)
+        self._touch_photos_of([file_id for file_id, _, _ in seen], "vanished_at IS NOT NULL")
+        self._connection.executemany(
+            "UPDATE file SET size = ?, mtime_ns = ?, inode = ?, device = ?, vanished_at = NULL"
+            " WHERE id = ?",
+            [
+                (
+                    fingerprint.size,
+                    _storable_integer(fingerprint.mtime_ns),
+                    _storable_integer(fingerprint.inode),
+                    _storable_integer(device),
+                    file_id,
+                )
+                for file_id, fingerprint, device in seen
+            ],
+        )
+
+    def mark_vanished(self, file_ids: Iterable[int]) -> None:
+        """See `StoreWriter.mark_vanished`."""
+        file_ids = list(file_ids)
+        self._touch_photos_of(file_ids, "vanished_at IS NULL")
+        self._connection.executemany(
+            "UPDATE file SET vanished_at = ? WHERE id = ? AND vanished_at IS NULL",
+            [(self._now, file_id) for file_id in file_ids],
+        )
+
+    def drop_files(self, file_ids: Iterable[int]) -> None:
+        """See `StoreWriter.drop_files`."""
+        file_ids = list(file_ids)
+        self._touch_photos_of(file_ids, "1")
+        self._connection.executemany(
+            "DELETE FROM file WHERE id = ?", [(file_id,) for file_id in file_ids]
+        )
+
+    def drop_root(self, root_id: int) -> int:
+        """See `StoreWriter.drop_root`."""
+        rows = self._connection.execute(
+            "SELECT DISTINCT photo_id FROM file WHERE root_id = ? AND photo_id IS NOT NULL",
+            [root_id],
+        ).fetchall()
+        named = [photo_id for (photo_id,) in rows]
+        self._connection.execute("DELETE FROM file WHERE root_id = ?", [root_id])
+        self._connection.execute("DELETE FROM root WHERE id = ?", [root_id])
+        self._touched.update(named)
+        self._settle()
+        return self._delete_photos(
+            photo_id
+            for photo_id in named
+            if self._connection.execute(
+                "SELECT 1 FROM file WHERE photo_id = ? LIMIT 1", [photo_id]
+            ).fetchone()
+            is None
+        )
+
+    def prune(self, vanished_before: float) -> int:
+        """See `StoreWriter.prune`."""
+        self._settle()
+        self._connection.execute("DELETE FROM file WHERE vanished_at < ?", [vanished_before])
+        rows = self._connection.execute(
+            "SELECT id FROM photo WHERE vanished_at < ?", [vanished_before]
+        ).fetchall()
+        return self._delete_photos(photo_id for (photo_id,) in rows)
+
+    def _delete_photos(self, photo_ids: Iterable[int]) -> int:
+        """Delete invisible photos, whose removal from the indexes is logged already."""
+        doomed = [(photo_id,) for photo_id in photo_ids]
+        for table, column in (("file", "photo_id"), ("vector", "photo_id"), ("photo", "id")):
+            self._connection.executemany(
+                f"DELETE FROM {table} WHERE {column} = ?",  # noqa: S608 - constants only
+                doomed,
+            )
+        return len(doomed)
+
+    def _touch_photos_of(self, file_ids: Collection[int], condition: str) -> None:
+        for chunk in chunks(list(file_ids)):
+            rows = self._connection.execute(
+                "SELECT photo_id FROM file"  # noqa: S608 - constants only
+                f" WHERE id IN ({marks(chunk)}) AND photo_id IS NOT NULL AND {condition}",
+                chunk,
+            )
+            self._touched.update(photo_id for (photo_id,) in rows)
+
+    def finish(self) -> None:
+        """Bring visibility and the change log up to date; the last step before the commit."""
+        self._settle()
+        if self._connection.total_changes != self._changes_before:
+            self._connection.execute(
+                "UPDATE meta SET value = ? WHERE key = 'generation'", [self._generation]
+            )
+
+    def _settle(self) -> None:
+        fresh = self._insert_new_vectors()
+        appeared: list[int] = []
+        vanished: list[int] = []
+        additions: list[tuple[int, int]] = []
+        for chunk in chunks(sorted(self._touched | fresh.keys())):
+            rows = self._connection.execute(
+                "SELECT id, vanished_at IS NULL, EXISTS (SELECT 1 FROM file"  # noqa: S608
+                " WHERE file.photo_id = photo.id AND file.vanished_at IS NULL)"
+                f" FROM photo WHERE id IN ({marks(chunk)})",
+                chunk,
+            )
+            for photo_id, was_visible, is_visible in rows:
+                if was_visible and not is_visible:
+                    vanished.append(photo_id)
+                elif is_visible and not was_visible:
+                    appeared.append(photo_id)
+                elif is_visible:
+                    additions += [(space_id, photo_id) for space_id in fresh.get(photo_id, ())]
+        self._connection.executemany(
+            "UPDATE photo SET vanished_at = ? WHERE id = ?",
+            [(None, photo_id) for photo_id in appeared]
+            + [(self._now, photo_id) for photo_id in vanished],
+        )
+        self._log("add", additions + self._vectors_of(appeared))
+        self._log("remove", self._vectors_of(vanished))
+        self._touched.clear()
+
+    def _insert_new_vectors(self) -> dict[int, list[int]]:
+        """Write the vectors that wait; return the spaces of each photo that got one."""
+        self._connection.executemany(
+            "INSERT INTO vector (space_id, photo_id, embedding, precision, device)"
+            " VALUES (?, ?, ?, ?, ?)",
+            [(*key, *value) for key, value in self._new_vectors.items()],
+        )
+        fresh: dict[int, list[int]] = {}
+        for space_id, photo_id in self._new_vectors:
+            fresh.setdefault(photo_id, []).append(space_id)
+        self._new_vectors.clear()
+        return fresh
+
+    def _vectors_of(self, photo_ids: Collection[int]) -> list[tuple[int, int]]:
+        pairs: list[tuple[int, int]] = []
+        for chunk in chunks(list(photo_ids)):
+            pairs += self._connection.execute(
+                f"SELECT space_id, photo_id FROM vector WHERE photo_id IN ({marks(chunk)})",  # noqa: S608
+                chunk,
+            )
+        return pairs
+
+    def _log(self, kind: str, pairs: Iterable[tuple[int, int]]) -> None:
+        self._connection.executemany(
+            "INSERT INTO change (generation, space_id, photo_id, kind) VALUES (?, ?, ?, ?)",
+            [(self._generation, space_id, photo_id, kind) for space_id, photo_id in pairs],
+        )
+
+
+def _storable_integer(value: int | None) -> int | str | None:
+    """Return a number as SQLite can keep it: as text when it exceeds 64 signed bits."""
+    return value if value is None or value in _INT64 else str(value)

@@ -1,0 +1,404 @@
+"""The store of one machine: SQLite for everything, FAISS for searching."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import numpy as np
+
+from siglip_index import catalogue_read, snapshot
+from siglip_index.database import (
+    DATABASE_NAME,
+    connect_for_writing,
+    explained,
+)
+from siglip_index.errors import LibraryAccessError, StoreError
+from siglip_index.local_disk import refuse_network_file_system
+from siglip_index.lock import WriterLock
+from siglip_index.reader_pool import ReaderPool
+from siglip_index.records import Neighbour
+from siglip_index.resident_index import ResidentIndex
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+    from sqlite_utils import Database
+
+    from siglip_index.catalogue_read import SpaceRow
+    from siglip_index.faiss_index import FaissIndex
+    from siglip_index.protocol import StoreWriter
+    from siglip_index.records import KnownFile, Photo, Root, Space, StoreCounts, Where
+
+_log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+SNAPSHOT_MIN_CHANGES = 512
+SNAPSHOT_MIN_SHARE = 0.05
+_FILES_PER_READ = 4096
+
+
+class LocalStore:
+    """Implements `Store` in one folder; every call reads the newest committed state.
+
+    Safe to use from several threads; transactions of several threads follow one another.
+
+    Args:
+        directory: Folder of the library.
+        writable: Create what is missing and hold the writer's lock until `close`.
+
+    Raises:
+        StoreError: See `siglip_index.open_store`.
+    """
+
+    def __init__(self, directory: Path, *, writable: bool) -> None:
+        self._directory = Path(directory)
+        self._path = self._directory / DATABASE_NAME
+        self._resident: dict[int, ResidentIndex] = {}
+        self._resident_lock = threading.Lock()
+        self._write_lock = threading.RLock()
+        self._writing = False
+        self._database: Database | None = None
+        self._writer_lock: WriterLock | None = None
+        refuse_network_file_system(self._directory)
+        with explained(self._directory):
+            try:
+                if writable:
+                    self._open_for_writing()
+                self._pool = ReaderPool(self._path)
+                if writable:
+                    space_ids = [row.id for row in self._pool.run(catalogue_read.space_rows)]
+                    snapshot.sweep(self._directory, space_ids)
+            except BaseException:
+                self._release()
+                raise
+
+    def _open_for_writing(self) -> None:
+        # Imported here: readers start without them.
+        from sqlite_utils import Database
+
+        from siglip_index.migrations import migrations
+
+        self._directory.mkdir(parents=True, exist_ok=True)
+        lock = WriterLock(self._directory)
+        lock.acquire()
+        self._writer_lock = lock
+        connection = connect_for_writing(self._path)
+        self._database = Database(connection, execute_plugins=False)
+        migrations.apply(self._database)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def directory(self) -> Path:
+        """Folder of the library."""
+        return self._directory
+
+    @property
+    def writable(self) -> bool:
+        """True while this store holds the writer's lock."""
+        return self._database is not None
+
+    def generation(self) -> int:
+        """Return a number that grows with every transaction that changed anything."""
+        return self._read(catalogue_read.generation)
+
+    def counts(self) -> StoreCounts:
+        """See `Store.counts`."""
+        return self._read(catalogue_read.counts)
+
+    def spaces(self) -> list[Space]:
+        """See `Store.spaces`."""
+        return [row.space for row in self._read(catalogue_read.space_rows)]
+
+    def active_space(self) -> Space | None:
+        """See `Store.active_space`."""
+        return self._read(catalogue_read.active_space)
+
+    def roots(self) -> list[Root]:
+        """See `Store.roots`."""
+        return self._read(catalogue_read.roots)
+
+    def files(self, root_id: int) -> Iterator[KnownFile]:
+        """See `Store.files`. Ordered by path; read in steps, so that no writer has to wait."""
+        after: bytes | None = None
+        while batch := self._read(
+            partial(catalogue_read.files, root_id=root_id, after=after, limit=_FILES_PER_READ)
+        ):
+            yield from batch
+            after = batch[-1].path
+
+    def failures(self) -> list[tuple[bytes, str]]:
+        """See `Store.failures`."""
+        return self._read(catalogue_read.failures)
+
+    def known_sizes(self) -> set[int]:
+        """See `Store.known_sizes`."""
+        return self._read(catalogue_read.known_sizes)
+
+    def photos_by_hash(
+        self, space_key: str, content_hashes: Sequence[bytes]
+    ) -> dict[bytes, tuple[int, bool]]:
+        """See `Store.photos_by_hash`."""
+        return self._read(
+            partial(
+                catalogue_read.photos_by_hash, space_key=space_key, content_hashes=content_hashes
+            )
+        )
+
+    def photos_in_space(self, space_key: str) -> set[int]:
+        """See `Store.photos_in_space`."""
+        return self._read(partial(catalogue_read.photos_in_space, space_key=space_key))
+
+    def photos(self, photo_ids: Sequence[int]) -> list[Photo]:
+        """See `Store.photos`."""
+        return self._read(partial(catalogue_read.photos, photo_ids=photo_ids))
+
+    def vectors(self, space_key: str, photo_ids: Sequence[int]) -> NDArray[np.float32]:
+        """See `Store.vectors`."""
+        return self._read(partial(catalogue_read.vectors, space_key=space_key, photo_ids=photo_ids))
+
+    def iter_vectors(
+        self, space_key: str, batch_size: int = 4096
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """See `Store.iter_vectors`. Ordered by id; each batch is of one committed state."""
+        last_id = -1
+        while True:
+            ids, vectors = self._read(
+                partial(
+                    catalogue_read.visible_vectors_after,
+                    space_key=space_key,
+                    photo_id=last_id,
+                    limit=batch_size,
+                )
+            )
+            if len(ids) == 0:
+                return
+            yield ids, vectors
+            last_id = int(ids[-1])
+
+    def nearest(
+        self,
+        space_key: str,
+        vectors: NDArray[np.float32],
+        k: int,
+        where: Where | None = None,
+    ) -> list[list[Neighbour]]:
+        """See `Store.nearest`."""
+        index, only = self._index_and_selection(space_key, where)
+        ids, products = index.search(vectors, k, only)
+        return [
+            _neighbours(row_ids, row_products)
+            for row_ids, row_products in zip(ids, products, strict=True)
+        ]
+
+    def matches(
+        self,
+        space_key: str,
+        vector: NDArray[np.float32],
+        min_cosine: float,
+        where: Where | None = None,
+    ) -> list[Neighbour]:
+        """See `Store.matches`. Best first."""
+        index, only = self._index_and_selection(space_key, where)
+        return _neighbours(*index.range_search(vector, min_cosine, only))
+
+    def _index_and_selection(
+        self, space_key: str, where: Where | None
+    ) -> tuple[FaissIndex, NDArray[np.int64] | None]:
+        row = self._read(partial(catalogue_read.space_row, key=space_key))
+        with explained(self._directory):
+            index, _ = self._resident_index(row).current(self._pool)
+        if where is None or where.is_empty:
+            return index, None
+        return index, self._read(partial(catalogue_read.photo_ids_where, where=where))
+
+    def _resident_index(self, row: SpaceRow) -> ResidentIndex:
+        with self._resident_lock:
+            if row.id not in self._resident:
+                self._resident[row.id] = ResidentIndex(self._directory, row)
+            return self._resident[row.id]
+
+    @contextmanager
+    def write(self) -> Iterator[StoreWriter]:
+        """See `Store.write`. What is read meanwhile is the state before the transaction.
+
+        Raises:
+            LibraryAccessError: The store was opened for reading only.
+        """
+        from siglip_index.catalogue_write import transaction
+
+        with self._write_lock:
+            if self._writing:
+                raise RuntimeError("a transaction is open already; they do not nest")
+            database = self._writable_database()
+            self._writing = True
+            try:
+                # What the caller's own code raises is none of the store's business.
+                with explained(self._directory, files=False), transaction(database) as writer:
+                    yield writer
+            finally:
+                self._writing = False
+
+    def _writable_database(self) -> Database:
+        if self._database is None:
+            raise LibraryAccessError(
+                f"the library {self._directory} was opened for reading only",
+                hint="Open it for writing.",
+            )
+        return self._database
+
+    def write_snapshot(self, *, force: bool = False) -> int:
+        """Write the snapshot of each space that has changed enough since its last one.
+
+        Enough are 512 changes or 5% of the vectors, whichever is more; and anything at all where
+        there is no usable snapshot.
+
+        Args:
+            force: Write wherever anything changed.
+
+        Returns:
+            How many snapshots were written.
+
+        Raises:
+            DiskFullError: There is no room; nothing is lost and the former one stays in force.
+        """
+        with self._write_lock, explained(self._directory):
+            database = self._writable_database()
+            due = [
+                row
+                for row in self._pool.run(catalogue_read.space_rows)
+                if self._snapshot_is_due(row, force=force)
+            ]
+            for row in due:
+                self._write_snapshot_of(row, database)
+            if due:
+                space_ids = [row.id for row in self._pool.run(catalogue_read.space_rows)]
+                snapshot.sweep(self._directory, space_ids)
+            return len(due)
+
+    def _snapshot_is_due(self, row: SpaceRow, *, force: bool) -> bool:
+        count = self._pool.run(partial(catalogue_read.count_visible_in_space, space_id=row.id))
+        resident = self._resident.get(row.id)
+        try:
+            manifest = snapshot.read_manifest(self._directory, row.id)
+        except snapshot.SnapshotError:
+            return True
+        if manifest is None:
+            return count > 0
+        if resident is not None and resident.snapshot_is_bad:
+            return True
+        if not snapshot.is_untouched(self._directory, manifest):
+            return True  # damaged, or restored from a backup and then hashed at every start
+        if not self._pool.run(
+            partial(
+                catalogue_read.knows_snapshot,
+                space_id=row.id,
+                snapshot_generation=manifest.generation,
+                sha256=manifest.sha256,
+            )
+        ):
+            return True
+        changes = self._pool.run(
+            partial(
+                catalogue_read.count_changes_since,
+                space_id=row.id,
+                since_generation=manifest.generation,
+            )
+        )
+        needed = 1 if force else max(SNAPSHOT_MIN_CHANGES, SNAPSHOT_MIN_SHARE * count)
+        return changes >= needed
+
+    def _write_snapshot_of(self, row: SpaceRow, database: Database) -> None:
+        from siglip_index.catalogue_write import record_snapshot, trim_to_snapshot
+
+        resident = self._resident_index(row)
+        # Nobody else commits: this thread has the writer's lock.
+        index, generation = resident.current(self._pool)
+        manifest = snapshot.write_index_file(self._directory, row.id, row.space, index, generation)
+        # In this order: a manifest is believed only when the database knows its checksum, and
+        # the log may be cut only when the manifest is in force.
+        record_snapshot(database, row.id, generation, manifest.sha256)
+        snapshot.write_manifest(self._directory, row.id, manifest)
+        trim_to_snapshot(database, row.id, generation, manifest.sha256)
+        resident.snapshot_is_bad = False
+
+    def repair(self, broken_vectors: Iterable[tuple[int, int]]) -> None:
+        """Delete what contradicts the rest and rebuild every snapshot; for `verify`.
+
+        Args:
+            broken_vectors: Space id and photo id of each vector to delete.
+        """
+        from siglip_index.catalogue_write import repair
+
+        with self._write_lock, explained(self._directory):
+            repair(self._writable_database(), broken_vectors)
+        with self._resident_lock:
+            self._resident.clear()
+        self.write_snapshot()
+
+    def disk_usage(self) -> dict[str, int]:
+        """Return the bytes taken by "database" (its write-ahead log included) and "snapshots"."""
+        database = 0
+        for path in self._directory.glob(f"{DATABASE_NAME}*"):
+            with suppress(OSError):
+                database += path.stat().st_size
+        return {"database": database, "snapshots": snapshot.size_bytes(self._directory)}
+
+    def close(self, *, write_snapshot: bool = True) -> None:
+        """Write a snapshot if one is due and release files and locks; twice does no harm.
+
+        Args:
+            write_snapshot: False to be done at once, as on an interrupt: the next start then
+                replays the changes.
+        """
+        if self._database is not None and write_snapshot:
+            try:
+                self.write_snapshot()
+            except StoreError as error:
+                _log.warning("No snapshot was written; the next search takes longer: %s", error)
+        self._release()
+
+    def _release(self) -> None:
+        pool: ReaderPool | None = getattr(self, "_pool", None)
+        if pool is not None:
+            pool.close()
+        with self._write_lock:
+            if self._database is not None:
+                self._database.conn.close()
+                self._database = None
+            if self._writer_lock is not None:
+                self._writer_lock.release()
+                self._writer_lock = None
+        with self._resident_lock:
+            self._resident.clear()
+
+    def _read(self, query: Callable[[sqlite3.Connection], Result]) -> Result:
+        with explained(self._directory):
+            return self._pool.run(query)
+
+
+def _neighbours(ids: NDArray[np.int64], products: NDArray[np.float32]) -> list[Neighbour]:
+    # Half precision can lift the product of a vector with itself a little above 1.
+    cosines = np.clip(products, -1.0, 1.0)
+    return [
+        Neighbour(photo_id, cosine)
+        for photo_id, cosine in zip(ids.tolist(), cosines.tolist(), strict=True)
+    ]

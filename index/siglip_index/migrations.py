@@ -1,0 +1,106 @@
+"""The database's schema, and the steps that bring an older one up to date."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlite_utils import Migrations
+
+from siglip_index.database import APPLICATION_ID
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+migrations = Migrations("siglip_index")
+
+# Columns without a type keep what they are given: numbers from stat calls can exceed 64 signed
+# bits (inodes on Windows, times after 2262) and are then kept as decimal text.
+# No table is WITHOUT ROWID: integrity_check of SQLite 3.40 finds NULLs there that are none.
+_FIRST_SCHEMA = (
+    """CREATE TABLE meta (
+        key TEXT PRIMARY KEY,
+        value
+    )""",
+    """CREATE TABLE space (
+        id INTEGER PRIMARY KEY,
+        key TEXT NOT NULL UNIQUE,
+        dimension INTEGER NOT NULL CHECK (dimension > 0),
+        model TEXT NOT NULL,
+        -- Changes of this and earlier generations are no longer in the log.
+        log_start INTEGER NOT NULL DEFAULT 0
+    )""",
+    """CREATE TABLE root (
+        id INTEGER PRIMARY KEY,
+        path BLOB NOT NULL UNIQUE,
+        display TEXT NOT NULL,
+        device
+    )""",
+    # AUTOINCREMENT: the id of a deleted photo never comes to mean another one.
+    """CREATE TABLE photo (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        content_hash BLOB NOT NULL UNIQUE,
+        size INTEGER,
+        width INTEGER NOT NULL,
+        height INTEGER NOT NULL,
+        format TEXT NOT NULL,
+        taken_at TEXT,
+        camera TEXT,
+        latitude REAL,
+        longitude REAL,
+        -- When the last present file went (epoch seconds); NULL while the photo is visible.
+        vanished_at REAL
+    )""",
+    """CREATE TABLE file (
+        id INTEGER PRIMARY KEY,
+        root_id INTEGER NOT NULL REFERENCES root (id),
+        path BLOB NOT NULL,
+        display TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        mtime_ns NOT NULL,
+        inode NOT NULL,
+        device,
+        photo_id INTEGER REFERENCES photo (id),
+        failure TEXT,
+        -- When it was found missing (epoch seconds); NULL while it is present.
+        vanished_at REAL,
+        UNIQUE (root_id, path),
+        CHECK (photo_id IS NULL OR failure IS NULL)
+    )""",
+    "CREATE INDEX file_by_photo ON file (photo_id)",
+    """CREATE TABLE vector (
+        id INTEGER PRIMARY KEY,
+        photo_id INTEGER NOT NULL REFERENCES photo (id),
+        space_id INTEGER NOT NULL REFERENCES space (id),
+        embedding BLOB NOT NULL,  -- little-endian IEEE half precision
+        precision TEXT NOT NULL,
+        device TEXT NOT NULL,
+        UNIQUE (photo_id, space_id)
+    )""",
+    """CREATE TABLE change (
+        id INTEGER PRIMARY KEY,
+        generation INTEGER NOT NULL,
+        space_id INTEGER NOT NULL,
+        photo_id INTEGER NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('add', 'remove'))
+    )""",
+    "CREATE INDEX change_by_space ON change (space_id, generation)",
+    # The snapshots that this database wrote: after a restore from a backup the files beside it
+    # may be those of another history, whatever their generation.
+    """CREATE TABLE snapshot (
+        id INTEGER PRIMARY KEY,
+        space_id INTEGER NOT NULL REFERENCES space (id),
+        generation INTEGER NOT NULL,
+        sha256 TEXT NOT NULL,
+        UNIQUE (space_id, sha256)
+    )""",
+    "INSERT INTO meta (key, value) VALUES ('generation', 0)",
+)
+
+
+@migrations()
+def create_first_schema(database: Database) -> None:
+    """Lay out an empty library of format 1."""
+    for statement in _FIRST_SCHEMA:
+        database.execute(statement)
+    database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    database.execute("PRAGMA user_version = 1")

@@ -1,0 +1,100 @@
+"""What goes wrong between here and the hub, as one line with a remedy."""
+
+from __future__ import annotations
+
+import errno
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from siglip_search.errors import DownloadError, ModelError
+from siglip_search.models.files import storage_error
+from siglip_search.models.registry import OFFLINE_REMARK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from siglip_search.models.registry import RegistryRow
+
+
+@contextmanager
+def hub_errors(row: RegistryRow) -> Iterator[None]:
+    """Turn what the hub library raises into one line with a remedy, and keep it quiet."""
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+    from huggingface_hub.utils import logging as hub_logging
+
+    # The hub library changed its HTTP client between versions; its own error knows which it is.
+    http_error: type[Exception] = next(
+        base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError"
+    )
+    verbosity = hub_logging.get_verbosity()
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    except (OSError, EntryNotFoundError, HFValidationError, http_error) as error:
+        raise _explain(row, error) from error
+    finally:
+        hub_logging.set_verbosity(verbosity)
+
+
+def _explain(row: RegistryRow, error: BaseException) -> ModelError:
+    from huggingface_hub import constants
+    from huggingface_hub.errors import (
+        FileMetadataError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+    )
+
+    what = f"the model {row.name!r} cannot be fetched"
+    chain = list(_causes(error))
+    for cause in chain:
+        if isinstance(cause, OfflineModeIsEnabled | LocalEntryNotFoundError) and (
+            constants.HF_HUB_OFFLINE
+        ):
+            return DownloadError(
+                f"{what}: HF_HUB_OFFLINE is set, and it is not whole in the hub's cache",
+                hint=f"Unset HF_HUB_OFFLINE to fetch it. {OFFLINE_REMARK}",
+            )
+        if isinstance(cause, HfHubHTTPError):
+            return _refused(what, cause.response.status_code, str(cause.response.url))
+        if isinstance(cause, FileMetadataError):
+            return DownloadError(
+                f"{what}: {constants.ENDPOINT} does not answer as a hub does",
+                hint=f"Check HF_ENDPOINT, proxy and firewall. {OFFLINE_REMARK}",
+            )
+    for cause in chain:
+        if isinstance(cause, OSError) and cause.errno in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+            errno.EACCES,
+            errno.EPERM,
+            errno.EROFS,
+        ):
+            return storage_error(what, cause)
+    return DownloadError(
+        f"{what}: the connection to {constants.ENDPOINT} failed ({type(error).__name__})",
+        hint=f"Check the network and run it again. {OFFLINE_REMARK}",
+    )
+
+
+def _refused(what: str, status: int, url: str) -> DownloadError:
+    if status in (401, 403):
+        reason, remedy = "access was refused", "Log in with `hf auth login` or set HF_TOKEN."
+    elif status == 404:
+        reason, remedy = "it is not there", "Check HF_ENDPOINT, or upgrade siglip-search."
+    elif status == 429:
+        reason, remedy = "too many requests", "Wait a few minutes, or log in for a higher limit."
+    else:
+        reason, remedy = "the hub has trouble", "Try again later."
+    return DownloadError(
+        f"{what}: {reason} (HTTP {status}, {url})", hint=f"{remedy} {OFFLINE_REMARK}"
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__

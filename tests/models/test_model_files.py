@@ -1,0 +1,119 @@
+"""Model folders come and go whole."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from pathlib import Path
+
+import pytest
+
+from siglip_search.errors import ModelError, UnknownModelError
+from siglip_search.models import files
+from siglip_search.models.files import add_model_folder, remove_model
+
+
+@pytest.fixture
+def source(tmp_path: Path, tiny_model: Path) -> Path:
+    return Path(shutil.copytree(tiny_model, tmp_path / "source"))
+
+
+def rename(folder: Path, name: str) -> None:
+    path = folder / "model.toml"
+    path.write_text(path.read_text(encoding="utf-8").replace("random-tiny", name))
+
+
+def test_only_the_named_files_are_copied(source: Path, tmp_path: Path) -> None:
+    (source / "holiday.jpg").write_bytes(b"private")
+    spec = add_model_folder(source, tmp_path / "models")
+    assert spec.directory == tmp_path / "models" / "random-tiny"
+    assert {path.name for path in spec.directory.iterdir()} == set(spec.files)
+    for name in spec.files:
+        assert (spec.directory / name).read_bytes() == (source / name).read_bytes()
+
+
+def test_external_weights_and_subfolders_come_along(source: Path, tmp_path: Path) -> None:
+    (source / "onnx").mkdir()
+    (source / "vision.onnx").rename(source / "onnx" / "vision.onnx")
+    (source / "onnx" / "vision.onnx_data").write_bytes(b"weights")
+    path = source / "model.toml"
+    path.write_text(
+        path.read_text(encoding="utf-8").replace(
+            'file = "vision.onnx"',
+            'file = "onnx/vision.onnx"\ndata_files = ["onnx/vision.onnx_data"]',
+        )
+    )
+    spec = add_model_folder(source, tmp_path / "models")
+    assert (spec.directory / "onnx" / "vision.onnx_data").read_bytes() == b"weights"
+
+
+def test_a_taken_name_is_refused_and_nothing_changes(source: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    first = add_model_folder(source, models)
+    before = (first.directory / "model.toml").read_bytes()
+    rename(source, "random-tiny")
+    with pytest.raises(ModelError, match="installed already") as caught:
+        add_model_folder(source, models)
+    assert caught.value.hint
+    assert (first.directory / "model.toml").read_bytes() == before
+
+
+def test_replace_takes_the_place_and_leaves_nothing_behind(source: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    add_model_folder(source, models)
+    path = source / "model.toml"
+    path.write_text(path.read_text(encoding="utf-8").replace("logit_bias = 0.0", "logit_bias = 1"))
+    assert add_model_folder(source, models, replace=True).score.logit_bias == 1.0
+    assert [entry.name for entry in models.iterdir()] == ["random-tiny"]
+
+
+def test_the_name_of_the_bundled_model_is_not_to_be_had(source: Path, tmp_path: Path) -> None:
+    rename(source, "demo")
+    with pytest.raises(ModelError, match="belongs to the model that comes with the program"):
+        add_model_folder(source, tmp_path / "models", replace=True)
+
+
+def test_an_unsound_folder_is_not_copied(source: Path, tmp_path: Path) -> None:
+    (source / "text.onnx").unlink()
+    with pytest.raises(ModelError, match=r"text\.onnx"):
+        add_model_folder(source, tmp_path / "models")
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_full_disk_leaves_the_installed_model_as_it_was(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = tmp_path / "models"
+    spec = add_model_folder(source, models)
+
+    def full(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.shutil, "copyfile", full)
+    with pytest.raises(ModelError, match="No space left") as caught:
+        add_model_folder(source, models, replace=True)
+    assert "make room" in caught.value.hint
+    assert [entry.name for entry in models.iterdir()] == ["random-tiny"]
+    assert all((spec.directory / name).is_file() for name in spec.files)
+
+
+def test_a_removed_model_is_gone(source: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    add_model_folder(source, models)
+    remove_model("random-tiny", models)
+    assert list(models.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["absent", "..", "../models", ".", ""])
+def test_only_an_installed_model_can_be_removed(source: Path, tmp_path: Path, name: str) -> None:
+    models = tmp_path / "models"
+    add_model_folder(source, models)
+    with pytest.raises(UnknownModelError):
+        remove_model(name, models)
+    assert (models / "random-tiny").is_dir()
+    assert source.is_dir()
+
+
+def test_the_bundled_model_cannot_be_removed(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="part of the program"):
+        remove_model("demo", tmp_path)

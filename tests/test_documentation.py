@@ -1,0 +1,128 @@
+"""README, docs, --help and behaviour never disagree."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import pytest
+
+from siglip_search.cli import command_line
+from siglip_search.models.registry import registry_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def load_script(name: str) -> Any:
+    specification = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def all_commands(
+    command: click.Command = command_line, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
+            yield from all_commands(child, (*path, name))
+
+
+def test_command_reference_is_what_help_says() -> None:
+    reference = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert reference == load_script("write_cli_docs").document(), (
+        "run: python scripts/write_cli_docs.py"
+    )
+
+
+def test_every_option_is_in_the_command_reference() -> None:
+    reference = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    for path, command in all_commands():
+        assert f"## {' '.join(('siglip-search', *path))}\n" in reference
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert all(name in reference for name in parameter.opts)
+                assert parameter.help, f"{path} {parameter.name} has no help"
+
+
+def test_every_command_is_in_the_readme() -> None:
+    for path, _ in all_commands():
+        if len(path) == 1:
+            assert f"`{path[0]}" in README, path
+
+
+def command_lines(text: str) -> Iterator[list[str]]:
+    """Yield the arguments of every siglip-search line in the code blocks."""
+    for block in re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        for line in block.splitlines():
+            for part in re.split(r"\s[|&]+\s", line.split("  #")[0]):
+                words = shlex.split(part, comments=True)
+                if words and words[0].endswith("siglip-search"):
+                    yield words[1:]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_line_in_the_documents_is_understood(document: Path) -> None:
+    for words in command_lines(document.read_text(encoding="utf-8")):
+        command, context = command_line, click.Context(command_line)
+        while isinstance(command, click.Group):
+            name = words.pop(0)
+            child = command.get_command(context, name)
+            assert child is not None, f"no command {name}"
+            command = child
+        command.make_context("siglip-search", words)  # raises on an unknown option
+
+
+def test_readme_shows_the_two_lines_that_set_everything_up() -> None:
+    for marker in ("demo-line", "test-line"):
+        block = README.split(f"<!-- {marker} -->")[1].split(f"<!-- /{marker} -->")[0]
+        lines = [line for line in block.splitlines() if line and not line.startswith("```")]
+        assert len(lines) == 1
+        assert "-m venv" in lines[0]
+
+
+def test_readme_lists_the_models_of_the_registry() -> None:
+    table = README.split("## Models")[1]
+    assert set(re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)) == {
+        row.name for row in registry_rows()
+    }
+    for row in registry_rows():
+        if row.download_bytes:
+            assert f"{row.download_bytes / 1e6:,.0f} MB" in table
+
+
+def test_readme_python_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from siglip_search import demo
+
+    shutil.copytree(demo.gallery_directory(), tmp_path / "Pictures")
+    monkeypatch.chdir(tmp_path)
+    code = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)[0]
+    exec(compile(code.replace("red bicycle", "the snow"), "README.md", "exec"), {})
+    assert re.match(r"1 0\.\d+ .*snow", capsys.readouterr().out)
+
+
+def test_documents_name_no_registry_host_and_no_path_of_a_machine() -> None:
+    texts = [*DOCUMENTS, ROOT / ".ci" / "constraints.txt", ROOT / "pyproject.toml"]
+    texts += [ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+    for path in texts:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"pypi\.org|files\.pythonhosted|index-url", text), path
+        assert not re.search(r"/home/\w|/root/|/work/|/tmp/", text), path
