@@ -11,6 +11,7 @@ with nothing behind them. Both are timed in the same run as the whole, because m
 from __future__ import annotations
 
 import argparse
+import io
 import tempfile
 import threading
 import time
@@ -37,30 +38,37 @@ def main() -> None:
     """Print one table a model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", choices=["demo", "base-384"], action="append")
-    parser.add_argument("--pictures", type=int, default=48, help="JPEGs of 12 megapixels")
+    parser.add_argument("--pictures", type=int, help="JPEGs of 12 megapixels; default 300 or 48")
     parser.add_argument("--jobs", type=int, default=available_cores())
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        pictures = Path(folder, "pictures")
-        pictures.mkdir()
-        write_photographs(pictures, options.pictures)
         for name in options.model or ["demo", "base-384"]:
             if name == "demo":
-                spec = load_model_folder(demo.model_directory())
+                spec, number = load_model_folder(demo.model_directory()), 300
             else:
-                spec = random_model(Path(folder, "model"))
+                spec, number = random_model(Path(folder, "model")), 48
+            pictures = Path(folder, f"pictures-{name}")
+            pictures.mkdir()
+            write_photographs(pictures, options.pictures or number)
             measure(name, spec, pictures, options.jobs)
 
 
-def write_photographs(folder: Path, number: int) -> None:
-    """Write JPEGs of 4000 x 3000 with as much detail as a photograph has."""
+def write_photographs(folder: Path, number: int, distinct: int = 12) -> None:
+    """Write JPEGs of 4000 x 3000 with as much detail as a photograph has.
+
+    Only the first few differ in what they show; a number after the end of the picture, which no
+    decoder reads, makes each file a content of its own.
+    """
     chance = np.random.default_rng(0)
-    coarse = chance.integers(0, 256, (number, 60, 80, 3), np.uint8)
-    for index in range(number):
-        image = Image.fromarray(coarse[index]).resize((4000, 3000), Image.Resampling.BICUBIC)
+    for index in range(min(distinct, number)):
+        coarse = chance.integers(0, 256, (60, 80, 3), np.uint8)
+        image = Image.fromarray(coarse).resize((4000, 3000), Image.Resampling.BICUBIC)
         grain = chance.integers(-12, 13, (750, 1000, 1), np.int16).repeat(4, 0).repeat(4, 1)
         pixels = (np.asarray(image, np.int16) + grain).clip(0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / f"{index:04}.jpg", quality=90)
+        encoded = io.BytesIO()
+        Image.fromarray(pixels).save(encoded, "JPEG", quality=90)
+        for copy in range(index, number, distinct):
+            (folder / f"{copy:04}.jpg").write_bytes(encoded.getvalue() + copy.to_bytes(4))
 
 
 def random_model(directory: Path) -> ModelSpec:

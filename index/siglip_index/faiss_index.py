@@ -26,7 +26,9 @@ faiss: Any = _faiss
 
 # Up to this share of the index it is faster to fetch the wanted vectors than to pass over all.
 _FETCH_SHARE = 1 / 50
+_FIRST_RANGE_K = 2048
 _IO_BLOCK_BYTES = 4 * 2**20
+_MAX_THREADS: int = faiss.omp_get_max_threads()
 
 
 class FaissIndex:
@@ -166,8 +168,7 @@ class FaissIndex:
                 products = queries @ self._fetch(reachable).T
                 best = np.argsort(-products, axis=1, kind="stable")[:, :k]
                 return reachable[best], np.take_along_axis(products, best, axis=1)
-            products, ids = self._index.search(queries, k, params=_parameters(reachable))
-            return ids, products
+            return self._scan(queries, k, _parameters(reachable))
 
     def range_search(
         self,
@@ -177,20 +178,34 @@ class FaissIndex:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """See `VectorIndex.range_search`."""
         query = self._checked(vector[np.newaxis])
+        # FAISS's own range search is four times slower here than a search for the best k; that
+        # one costs little more for a large k.
         with self._lock.shared():
             reachable = self._reachable(only)
+            count = len(self) if reachable is None else len(reachable)
             if reachable is not None and self._are_few(reachable):
                 ids, products = reachable, (query @ self._fetch(reachable).T)[0]
+                best = np.argsort(-products, kind="stable")
+                ids, products = ids[best], products[best]
+            elif count == 0:
+                ids, products = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
             else:
-                # FAISS compares with "greater than" in single precision: ask for a little more.
-                radius = np.nextafter(np.float32(min_product), np.float32(-np.inf))
-                _, products, ids = self._index.range_search(
-                    query, float(radius), params=_parameters(reachable)
-                )
+                parameters = _parameters(reachable)
+                for k in (min(_FIRST_RANGE_K, count), count):
+                    (ids,), (products,) = self._scan(query, k, parameters)
+                    if products[-1] < min_product:
+                        break
         wanted = products.astype(np.float64) >= min_product
-        ids, products = ids[wanted], products[wanted]
-        best = np.argsort(-products, kind="stable")
-        return ids[best], products[best]
+        return ids[wanted], products[wanted]
+
+    def _scan(
+        self, queries: NDArray[np.float32], k: int, parameters: Any
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        # FAISS shares work out by query. For a single one a second thread only costs: 41 ms
+        # instead of 6 ms at 100,000 x 768 on two busy cores.
+        faiss.omp_set_num_threads(1 if len(queries) == 1 else _MAX_THREADS)
+        products, ids = self._index.search(queries, k, params=parameters)
+        return ids, products
 
     def write_to(self, write: Callable[[bytes], object]) -> None:
         """Write the index in FAISS's own format.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -14,7 +15,6 @@ import numpy as np
 from siglip_index import catalogue_read, snapshot
 from siglip_index.database import (
     DATABASE_NAME,
-    connect_for_writing,
     explained,
 )
 from siglip_index.errors import LibraryAccessError, StoreError
@@ -41,9 +41,37 @@ _log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-SNAPSHOT_MIN_CHANGES = 512
-SNAPSHOT_MIN_SHARE = 0.05
 _FILES_PER_READ = 4096
+_OUR_FILES = re.compile(
+    rf"{re.escape(DATABASE_NAME)}(-wal|-shm|-journal)?"
+    r"|vectors-\d+.*\.(faiss|json)(\.tmp)?|writer\.(lock|json)|space-probe-\d+\.tmp"
+)
+
+
+def library_files(directory: Path) -> list[Path]:
+    """Return the files in this folder that belong to a library, those of a crash included."""
+    return sorted(path for path in directory.glob("*") if _OUR_FILES.fullmatch(path.name))
+
+
+def delete_library(directory: Path) -> None:
+    """Delete a library; the folder and what else is in it stay.
+
+    Raises:
+        LibraryBusyError: Another process is writing to it.
+        LibraryAccessError: The operating system refuses.
+    """
+    with explained(directory):
+        if not library_files(directory):
+            return
+        lock = WriterLock(directory)
+        lock.acquire()
+        try:
+            for path in library_files(directory):
+                if path != lock.path:
+                    path.unlink(missing_ok=True)
+        finally:
+            lock.release()
+        lock.path.unlink(missing_ok=True)
 
 
 class LocalStore:
@@ -82,18 +110,14 @@ class LocalStore:
                 raise
 
     def _open_for_writing(self) -> None:
-        # Imported here: readers start without them.
-        from sqlite_utils import Database
-
-        from siglip_index.migrations import migrations
+        # Imported here: readers start without it.
+        from siglip_index.migrations import open_catalogue
 
         self._directory.mkdir(parents=True, exist_ok=True)
         lock = WriterLock(self._directory)
         lock.acquire()
         self._writer_lock = lock
-        connection = connect_for_writing(self._path)
-        self._database = Database(connection, execute_plugins=False)
-        migrations.apply(self._database)
+        self._database = open_catalogue(self._path)
 
     def __enter__(self) -> Self:
         return self
@@ -282,63 +306,17 @@ class LocalStore:
         """
         with self._write_lock, explained(self._directory):
             database = self._writable_database()
+            rows = self._pool.run(catalogue_read.space_rows)
             due = [
-                row
-                for row in self._pool.run(catalogue_read.space_rows)
-                if self._snapshot_is_due(row, force=force)
+                resident
+                for resident in map(self._resident_index, rows)
+                if resident.snapshot_is_due(self._pool, force=force)
             ]
-            for row in due:
-                self._write_snapshot_of(row, database)
+            for resident in due:
+                resident.write_snapshot(self._pool, database)
             if due:
-                space_ids = [row.id for row in self._pool.run(catalogue_read.space_rows)]
-                snapshot.sweep(self._directory, space_ids)
+                snapshot.sweep(self._directory, [row.id for row in rows])
             return len(due)
-
-    def _snapshot_is_due(self, row: SpaceRow, *, force: bool) -> bool:
-        count = self._pool.run(partial(catalogue_read.count_visible_in_space, space_id=row.id))
-        resident = self._resident.get(row.id)
-        try:
-            manifest = snapshot.read_manifest(self._directory, row.id)
-        except snapshot.SnapshotError:
-            return True
-        if manifest is None:
-            return count > 0
-        if resident is not None and resident.snapshot_is_bad:
-            return True
-        if not snapshot.is_untouched(self._directory, manifest):
-            return True  # damaged, or restored from a backup and then hashed at every start
-        if not self._pool.run(
-            partial(
-                catalogue_read.knows_snapshot,
-                space_id=row.id,
-                snapshot_generation=manifest.generation,
-                sha256=manifest.sha256,
-            )
-        ):
-            return True
-        changes = self._pool.run(
-            partial(
-                catalogue_read.count_changes_since,
-                space_id=row.id,
-                since_generation=manifest.generation,
-            )
-        )
-        needed = 1 if force else max(SNAPSHOT_MIN_CHANGES, SNAPSHOT_MIN_SHARE * count)
-        return changes >= needed
-
-    def _write_snapshot_of(self, row: SpaceRow, database: Database) -> None:
-        from siglip_index.catalogue_write import record_snapshot, trim_to_snapshot
-
-        resident = self._resident_index(row)
-        # Nobody else commits: this thread has the writer's lock.
-        index, generation = resident.current(self._pool)
-        manifest = snapshot.write_index_file(self._directory, row.id, row.space, index, generation)
-        # In this order: a manifest is believed only when the database knows its checksum, and
-        # the log may be cut only when the manifest is in force.
-        record_snapshot(database, row.id, generation, manifest.sha256)
-        snapshot.write_manifest(self._directory, row.id, manifest)
-        trim_to_snapshot(database, row.id, generation, manifest.sha256)
-        resident.snapshot_is_bad = False
 
     def repair(self, broken_vectors: Iterable[tuple[int, int]]) -> None:
         """Delete what contradicts the rest and rebuild every snapshot; for `verify`.

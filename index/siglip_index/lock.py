@@ -28,16 +28,20 @@ class WriterLock:
 
     Args:
         directory: Folder of the library; it must exist.
+
+    Attributes:
+        path: The file.
     """
 
     def __init__(self, directory: Path) -> None:
         # Imported here: readers never need it.
         from filelock import FileLock
 
+        self.path = directory / _LOCK_NAME
         self._directory = directory
         self._holder_path = directory / _HOLDER_NAME
         # Not per thread: whoever closes the store may be another thread than who opened it.
-        self._lock: BaseFileLock = FileLock(directory / _LOCK_NAME, thread_local=False)
+        self._lock: BaseFileLock = FileLock(self.path, thread_local=False)
 
     def acquire(self) -> None:
         """Take the lock.

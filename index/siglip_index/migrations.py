@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlite_utils import Migrations
+from sqlite_utils import Database, Migrations
 
-from siglip_index.database import APPLICATION_ID
+from siglip_index.database import APPLICATION_ID, connect_for_writing
 
 if TYPE_CHECKING:
-    from sqlite_utils import Database
+    from pathlib import Path
 
 migrations = Migrations("siglip_index")
 
@@ -104,3 +104,21 @@ def create_first_schema(database: Database) -> None:
         database.execute(statement)
     database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     database.execute("PRAGMA user_version = 1")
+
+
+def open_catalogue(path: Path) -> Database:
+    """Open the database for writing, created or brought up to date where necessary.
+
+    Raises:
+        NewerLibraryError: A newer version wrote it.
+        CorruptLibraryError: It is another program's database.
+        sqlite3.Error: To be explained by the caller.
+    """
+    connection = connect_for_writing(path)
+    try:
+        database = Database(connection, execute_plugins=False)
+        migrations.apply(database)
+    except BaseException:
+        connection.close()
+        raise
+    return database

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,12 +15,16 @@ if TYPE_CHECKING:
     import sqlite3
     from pathlib import Path
 
+    from sqlite_utils import Database
+
     from siglip_index.catalogue_read import SpaceRow
     from siglip_index.faiss_index import FaissIndex
     from siglip_index.reader_pool import ReaderPool
 
 _log = logging.getLogger(__name__)
 
+MIN_CHANGES = 512
+MIN_CHANGED_SHARE = 0.05
 _ATTEMPTS = 3
 
 
@@ -39,8 +44,7 @@ class ResidentIndex:
         self._lock = threading.Lock()
         self._index: FaissIndex | None = None
         self._generation = -1
-        self.snapshot_is_bad = False
-        """True when there was a snapshot that could not be used."""
+        self._snapshot_is_bad = False
 
     def current(self, pool: ReaderPool) -> tuple[FaissIndex, int]:
         """Return the index, and the generation of the catalogue that it shows at least."""
@@ -49,20 +53,67 @@ class ResidentIndex:
                 # Looked at before the database, which is therefore never the older of the two.
                 candidate = self._load_snapshot() if self._index is None else None
                 may_rebuild = candidate is None or attempt + 1 == _ATTEMPTS
-                if pool.run(
-                    lambda connection, candidate=candidate, may_rebuild=may_rebuild: (  # type: ignore[misc]
-                        self._bring_up_to_date(connection, candidate, may_rebuild=may_rebuild)
-                    ),
-                    on_torn=self._forget,
-                ):
+                bring_up_to_date = partial(
+                    self._bring_up_to_date, candidate=candidate, may_rebuild=may_rebuild
+                )
+                if pool.run(bring_up_to_date, on_torn=self._forget):
                     break
             assert self._index is not None
             return self._index, self._generation
 
-    def forget(self) -> None:
-        """Drop the index from memory; the next use loads it again."""
-        with self._lock:
-            self._forget()
+    def snapshot_is_due(self, pool: ReaderPool, *, force: bool) -> bool:
+        """Tell whether a new snapshot is worth its time.
+
+        Args:
+            pool: For reading the catalogue.
+            force: Any change at all is enough.
+        """
+        try:
+            manifest = snapshot.read_manifest(self._directory, self._row.id)
+        except snapshot.SnapshotError:
+            return True
+        count = pool.run(partial(catalogue_read.count_visible_in_space, space_id=self._row.id))
+        if manifest is None:
+            return count > 0
+        if self._snapshot_is_bad or not snapshot.is_untouched(self._directory, manifest):
+            return True  # damaged, or restored from a backup and then hashed at every start
+        if not pool.run(
+            partial(
+                catalogue_read.knows_snapshot,
+                space_id=self._row.id,
+                snapshot_generation=manifest.generation,
+                sha256=manifest.sha256,
+            )
+        ):
+            return True
+        changes = pool.run(
+            partial(
+                catalogue_read.count_changes_since,
+                space_id=self._row.id,
+                since_generation=manifest.generation,
+            )
+        )
+        return changes >= (1 if force else max(MIN_CHANGES, MIN_CHANGED_SHARE * count))
+
+    def write_snapshot(self, pool: ReaderPool, database: Database) -> None:
+        """Write the index as it is now; the caller sees to it that nobody commits meanwhile.
+
+        Raises:
+            OSError: The former snapshot stays in force then, and nothing of the new one is left.
+            sqlite3.Error: As above, but an index file may be left that the next sweep deletes.
+        """
+        from siglip_index.catalogue_write import record_snapshot, trim_to_snapshot
+
+        index, generation = self.current(pool)
+        manifest = snapshot.write_index_file(
+            self._directory, self._row.id, self._row.space, index, generation
+        )
+        # In this order: a manifest is believed only when the database knows its checksum, and
+        # the log may be cut only when the manifest is in force.
+        record_snapshot(database, self._row.id, generation, manifest.sha256)
+        snapshot.write_manifest(self._directory, self._row.id, manifest)
+        trim_to_snapshot(database, self._row.id, generation, manifest.sha256)
+        self._snapshot_is_bad = False
 
     def _forget(self) -> None:
         self._index = None
@@ -76,7 +127,7 @@ class ResidentIndex:
             return None
 
     def _distrust(self, reason: str) -> None:
-        self.snapshot_is_bad = True
+        self._snapshot_is_bad = True
         _log.warning("The vector snapshot is rebuilt from the database: %s", reason)
 
     def _bring_up_to_date(

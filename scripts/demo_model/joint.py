@@ -153,6 +153,19 @@ def _asker(work: Path, config: dict[str, Any]) -> Asker:
     return Asker(natural_colours(work), words, tokenizer, config["joint"])
 
 
+def embed_words(tower: TextTower, ids: NDArray[np.int64], device: torch.device) -> Tensor:
+    """Embed rows of ids in three parts of like length, so that short ones need little padding."""
+    lengths = (ids != tower.pad_id).sum(1) + 1
+    order = np.argsort(lengths, kind="stable")
+    parts = []
+    for rows in np.array_split(order, 3):
+        part = ids[rows, : min(int(lengths[rows].max()), ids.shape[1])]
+        parts.append(tower(torch.from_numpy(np.ascontiguousarray(part)).to(device)))
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    return torch.cat(parts)[torch.from_numpy(back).to(device)]
+
+
 # --- text first -----------------------------------------------------------------------------
 
 
@@ -179,15 +192,12 @@ def teach_text(work: Path, config: dict[str, Any], device: torch.device) -> None
     final = work / "text.pt"
     if final.exists():
         return
-    pretrained = work / "pretrained.pt"
-    if not pretrained.exists():
-        pretrained = work / "pretrain.partial.pt"
-    began = time.monotonic()
+        began = time.monotonic()
     settings = config["text"]
     torch.manual_seed(config["seed"] + 1)
     model = build(config).to(device)
     model.vision.to(memory_format=torch.channels_last)
-    state = torch.load(pretrained, weights_only=True)["tower"]
+    state = torch.load(work / "pretrained.pt", weights_only=True)["tower"]
     state = {key: value for key, value in state.items() if not key.startswith("project.")}
     model.vision.load_state_dict(state, strict=False)
     scenes = load_scenes(work / "scenes", "full")
@@ -211,7 +221,7 @@ def teach_text(work: Path, config: dict[str, Any], device: torch.device) -> None
             scenes.truth.take(rows), np.random.default_rng((config["seed"], 7, step))
         )
         with torch.autocast(device.type, torch.bfloat16):
-            texts = model.text(torch.from_numpy(ids).to(device))
+            texts = embed_words(model.text, ids, device)
         pooled = features[torch.from_numpy(rows)].to(device)
         pictures = model.vision.project(pooled)
         pictures = pictures / pictures.norm(dim=-1, keepdim=True)
@@ -300,7 +310,7 @@ def train(work: Path, config: dict[str, Any], device: torch.device) -> None:
         with torch.autocast(device.type, torch.bfloat16):
             features = model.vision.features(x)
             pictures = model.vision.project(features).float()
-            texts = model.text(torch.from_numpy(ids).to(device))
+            texts = embed_words(model.text, ids, device)
         pictures = pictures / pictures.norm(dim=-1, keepdim=True)
         loss = sigmoid_loss(model.logits(pictures, texts), torch.from_numpy(matches).to(device))
         label_loss, figures = heads.loss(features, truth)
@@ -328,7 +338,7 @@ def train(work: Path, config: dict[str, Any], device: torch.device) -> None:
                 },
             )
             sums = {}
-        if step % 500 == 0 or step == steps:
+        if step % 250 == 0 or step == steps:
             save(
                 {
                     "raw": model.state_dict(),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any
 
 import click
@@ -32,6 +31,7 @@ _COMMANDS = {
     "prune": "prune_cmd",
     "forget": "forget_cmd",
     "paths": "paths_cmd",
+    "purge": "purge_cmd",
 }
 
 
@@ -49,7 +49,7 @@ class _LazyCommands(click.Group):
 
 
 @click.group(cls=_LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("siglip-search"), prog_name="siglip-search")
+@click.version_option(package_name="siglip-search", prog_name="siglip-search")
 @library_option
 def command_line() -> None:
     """Search the pictures on your own disk by what is in them.

@@ -290,9 +290,10 @@ class Library:
     def _text_tower(self, active: Space) -> tuple[ModelSpec, TextTower]:
         from siglip_search.towers.text import TextTower
 
-        spec = model_for_searching(self._requested_model, active)
         with self._opening:
-            if self._text is None or self._text[0].space_key != spec.space_key:
+            # Reading the model's facts again for each question would cost more than the search.
+            if self._text is None or self._text[0].space_key != active.key:
+                spec = model_for_searching(self._requested_model, active)
                 self._text = (spec, TextTower(spec, one_shot=self._one_shot))
             return self._text
 

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from siglip_index.records import Fingerprint, PhotoFacts, Root, Space
     from siglip_search.ingest.plan import RootPlan
     from siglip_search.ingest.report import IngestReport
-    from siglip_search.photos.decode_pool import DecodePool, PreparedPicture
+    from siglip_search.photos.decode_pool import DecodePool
     from siglip_search.photos.scan import SeenFile
+    from siglip_search.photos.worker_process import PreparedPicture
 
 T = TypeVar("T")
 

@@ -154,11 +154,11 @@ def _judge_missing(
     *,
     renumbered: dict[int, Counter[int]],
 ) -> None:
-    unlisted = {path for path, _ in scan.unreadable}
+    unseen = {path for path, _ in scan.unreadable} | set(scan.dangling_links)
     for file in missing:
         if not file.present:
             continue
-        if scan.entries_at_root == 0 or _has_ancestor_in(file.path, unlisted):
+        if scan.entries_at_root == 0 or _has_ancestor_in(file.path, unseen):
             plan.unreachable.append(file)
             continue
         device_now = _device_of_nearest_folder(file.path, scan.devices)

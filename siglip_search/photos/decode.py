@@ -229,12 +229,18 @@ def _unreadable(
         return UnreadablePictureError(needs_more_memory(limits.max_memory_bytes))
     if isinstance(error, EOFError) or "truncated" in message.lower():
         return UnreadablePictureError(f"truncated {picture_format}")
-    # The words of a KeyError or TypeError from inside a plugin help nobody.
+    if isinstance(error, NotImplementedError) or message.lower().startswith("unsupported"):
+        return UnreadablePictureError(f"unsupported {picture_format}{_detail(message)}")
+    # The words of a KeyError or TypeError from inside a plugin help nobody; nor do those of a
+    # seek to a place that the file made up, the only errors with a number left here.
     says_something = isinstance(error, OSError | SyntaxError | ValueError | RuntimeError)
-    detail = f": {message}" if message and says_something else ""
-    is_unsupported = isinstance(error, NotImplementedError) or "unsupported" in message.lower()
-    state = "unsupported" if is_unsupported else "damaged"
-    return UnreadablePictureError(f"{state} {picture_format}{detail}")
+    if not says_something or getattr(error, "errno", None) is not None:
+        message = ""
+    return UnreadablePictureError(f"damaged {picture_format}{_detail(message)}")
+
+
+def _detail(message: str) -> str:
+    return f": {message}" if message else ""
 
 
 def needs_more_memory(max_memory_bytes: int) -> str:

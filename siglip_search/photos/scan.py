@@ -9,8 +9,6 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import pathspec
-
 from siglip_search.errors import NotAPictureError, PathError
 from siglip_search.photos.fingerprint import TryAgainError, fingerprint, open_regular
 from siglip_search.photos.formats import (
@@ -18,19 +16,16 @@ from siglip_search.photos.formats import (
     has_picture_extension,
     sniff_format,
 )
+from siglip_search.photos.ignore_rules import IgnoreRules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from siglip_index.records import Fingerprint
 
 
 IGNORE_FILE_NAME = b".siglipignore"
-"""Name of the file with gitignore-style patterns for the folder that it lies in, and below.
-
-One difference from git: a pattern that takes a folder back in ("!keep/") against the ignore file
-of a folder further up takes back what the folder holds, too.
-"""
+"""Name of the file with gitignore-style patterns for the folder that it lies in, and below."""
 
 _IGNORE_FILE_MAX_BYTES = 1024 * 1024
 
@@ -153,11 +148,11 @@ class _IgnoreFile:
 
     Attributes:
         prefix_length: Length of the folder's root-relative path with its "/".
-        spec: Compiled patterns, matched against paths relative to the folder.
+        rules: Judge paths relative to the folder.
     """
 
     prefix_length: int
-    spec: pathspec.GitIgnoreSpec
+    rules: IgnoreRules
 
 
 class _Scan:
@@ -355,14 +350,13 @@ class _Scan:
     def _is_left_out(self, path: bytes, is_folder: bool, ignores: tuple[_IgnoreFile, ...]) -> bool:
         # As in git: the command line decides first, then the ignore file nearest to the path; in
         # each of them the last pattern that matches.
-        end = "/" if is_folder else ""
         if self._exclude is not None:
-            verdict = self._exclude.check_file(os.fsdecode(path) + end).include
+            verdict = self._exclude.leaves_out(path, is_folder=is_folder)
             if verdict is not None:
                 return verdict
         for ignore in reversed(ignores):
-            relative = os.fsdecode(path[ignore.prefix_length :]) + end
-            verdict = ignore.spec.check_file(relative).include
+            relative = path[ignore.prefix_length :]
+            verdict = ignore.rules.leaves_out(relative, is_folder=is_folder)
             if verdict is not None:
                 return verdict
         return False
@@ -389,10 +383,10 @@ class _Scan:
         if len(text) > _IGNORE_FILE_MAX_BYTES:
             self._unreadable.append((folder.path, "its .siglipignore file is larger than 1 MiB"))
             return None
-        lines = os.fsdecode(text.removeprefix(b"\xef\xbb\xbf")).splitlines()
+        lines = text.removeprefix(b"\xef\xbb\xbf").split(b"\n")
         ignore = _IgnoreFile(
             prefix_length=len(folder.path) + 1 if folder.path else 0,
-            spec=_compile_leniently(lines),
+            rules=IgnoreRules(lines, lenient=True),
         )
         return _Folder(folder.path, (*folder.ignores, ignore))
 
@@ -411,28 +405,18 @@ class _Scan:
         return os.path.join(self._root, path) if path else self._root
 
 
-def _compile_excludes(patterns: tuple[str, ...]) -> pathspec.GitIgnoreSpec | None:
+def _compile_excludes(patterns: tuple[str, ...]) -> IgnoreRules | None:
     if not patterns:
         return None
-    try:
-        return pathspec.GitIgnoreSpec.from_lines(patterns)
-    except ValueError as error:
-        raise PathError(
-            f"a pattern to exclude is malformed: {error}",
-            hint='Patterns are written as in .gitignore files, such as "*.gif" or "drafts/".',
-        ) from None
-
-
-def _compile_leniently(lines: Iterable[str]) -> pathspec.GitIgnoreSpec:
-    """Compile an ignore file; like git, pass over the lines that mean nothing."""
-    sound = []
-    for line in lines:
+    for pattern in patterns:
         try:
-            pathspec.GitIgnoreSpec.from_lines([line])
-        except ValueError:
-            continue
-        sound.append(line)
-    return pathspec.GitIgnoreSpec.from_lines(sound)
+            IgnoreRules([os.fsencode(pattern)])
+        except ValueError as error:
+            raise PathError(
+                f"the pattern {pattern!r} is malformed: {error}",
+                hint='Patterns are written as in .gitignore files, such as "*.gif" or "drafts/".',
+            ) from None
+    return IgnoreRules(map(os.fsencode, patterns))
 
 
 def _is_link(entry: os.DirEntry[bytes]) -> bool:

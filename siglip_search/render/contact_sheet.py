@@ -68,21 +68,26 @@ def save_contact_sheet(
         OSError: The file cannot be written.
     """
     width = MARGIN + columns * (TILE + MARGIN)
-    row_height = HEADING + TILE + CAPTION
-    sheet = Image.new("RGB", (width, MARGIN + HEADING + len(rows) * (row_height + MARGIN)), _PAPER)
+    height = MARGIN + HEADING + sum(_height(row) for row in rows)
+    sheet = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(sheet)
     large, small = ImageFont.load_default(19), ImageFont.load_default(14)
     draw.text((MARGIN, MARGIN), title, _FAINT, large)
-    for index, row in enumerate(rows):
-        top = MARGIN + HEADING + index * (row_height + MARGIN)
+    top = MARGIN + HEADING
+    for row in rows:
         draw.text((MARGIN, top + 6), row.heading, _INK, large)
         if not row.tiles:
-            draw.text((MARGIN, top + HEADING + 10), "nothing matches", _FAINT, large)
+            draw.text((MARGIN, top + HEADING), "nothing matches", _FAINT, small)
         for column, tile in enumerate(row.tiles[:columns]):
             left = MARGIN + column * (TILE + MARGIN)
             _paste(sheet, tile.path, left, top + HEADING)
             draw.text((left + 2, top + HEADING + TILE + 3), tile.caption, _INK, small)
+        top += _height(row)
     sheet.save(path)
+
+
+def _height(row: SheetRow) -> int:
+    return HEADING + (TILE if row.tiles else 0) + CAPTION + MARGIN
 
 
 def _paste(sheet: Image.Image, path: str, left: int, top: int) -> None:

@@ -143,6 +143,17 @@ def test_few_and_many_allowed_ids_give_the_same_answers(index: VectorIndex) -> N
         assert abs(len(inside) - (as_stored(vectors)[only] @ query[0] >= 0.1).sum()) <= 1
 
 
+def test_range_may_hold_any_number(index: VectorIndex) -> None:
+    vectors = unit_vectors(6000)
+    index.add(np.arange(6000, dtype=np.int64), vectors)
+    for least in (-2.0, 0.0, 0.3, 0.99, 2.0):
+        found, products = index.range_search(vectors[7], least)
+        exact = as_stored(vectors) @ vectors[7]
+        assert abs(len(found) - (exact >= least).sum()) <= 1
+        assert (np.diff(products) <= 0).all()
+        assert len(set(found.tolist())) == len(found)
+
+
 def test_searching_while_adding_and_removing_is_safe(index: VectorIndex) -> None:
     vectors = unit_vectors(4000)
     index.add(ids(0), vectors[:1])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from store_writer import BATCH
+from crash.store_writer import BATCH
 from stored_samples import SPACE, as_stored, fill, unit_vectors
 
 from siglip_index import open_store

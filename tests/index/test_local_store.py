@@ -14,7 +14,8 @@ import pytest
 from stored_samples import SPACE, as_stored, fill, unit_vectors
 
 from siglip_index import open_store
-from siglip_index.errors import LibraryAccessError
+from siglip_index.errors import LibraryAccessError, LibraryBusyError
+from siglip_index.local_store import delete_library, library_files
 from siglip_index.verify import verify
 
 if TYPE_CHECKING:
@@ -195,3 +196,28 @@ def test_photos_come_in_the_order_asked_for_with_repeats(tmp_path: Path) -> None
             store.vectors(SPACE.key, ids[::-1]), as_stored(unit_vectors(2000))[::-1]
         )
         assert len(list(store.files(store.roots()[0].id))) == 2000
+
+
+def test_deleting_a_library_leaves_what_is_not_its_own(tmp_path: Path) -> None:
+    with open_store(tmp_path, writable=True) as store:
+        fill(store, 3)
+    with open_store(tmp_path, writable=False) as reader:
+        assert reader.counts().pictures == 3  # leaves "-wal" and "-shm" behind
+    for name in ("vectors-1-3-abc.faiss.tmp", "vectors-of-mine.json", "picture.jpg"):
+        (tmp_path / name).touch()
+    names = {path.name for path in library_files(tmp_path)}
+    assert {"library.sqlite3", "vectors-1.json", "vectors-1-3-abc.faiss.tmp"} <= names
+    delete_library(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"vectors-of-mine.json", "picture.jpg"}
+    delete_library(tmp_path)
+    delete_library(tmp_path / "nowhere")
+    assert library_files(tmp_path) == []
+
+
+def test_library_that_is_being_written_is_not_deleted(tmp_path: Path) -> None:
+    with open_store(tmp_path, writable=True) as store:
+        fill(store, 3)
+        with pytest.raises(LibraryBusyError):
+            delete_library(tmp_path)
+        assert store.counts().pictures == 3
+    assert verify(tmp_path).is_whole

@@ -16,8 +16,8 @@ from stored_samples import SPACE, as_stored, fill, unit_vectors
 from siglip_index import open_store, snapshot
 from siglip_index.errors import UnknownSpaceError
 from siglip_index.faiss_index import FaissIndex
-from siglip_index.local_store import SNAPSHOT_MIN_CHANGES
 from siglip_index.records import Space
+from siglip_index.resident_index import MIN_CHANGES
 from siglip_index.verify import verify
 
 if TYPE_CHECKING:
@@ -205,10 +205,23 @@ def test_newer_rows_are_replayed(library: Path, caplog: pytest.LogCaptureFixture
     assert verify(library).is_whole
 
 
+def test_last_change_of_a_photo_counts(library: Path) -> None:
+    with open_store(library, writable=True) as store:
+        (root,) = store.roots()
+        files = list(store.files(root.id))
+        with store.write() as writer:
+            writer.mark_vanished([file.id for file in files])
+        with store.write() as writer:
+            writer.refresh_files([(file.id, file.fingerprint, None) for file in files[:-2]])
+        store.close(write_snapshot=False)
+    with open_store(library, writable=False) as reader:
+        assert len(reader.nearest(SPACE.key, unit_vectors(1), 1000)[0]) == COUNT - 2
+
+
 def test_snapshot_is_written_when_enough_has_changed_and_the_log_is_cut(library: Path) -> None:
     before = index_file(library)
     with open_store(library, writable=True) as store:
-        fill(store, SNAPSHOT_MIN_CHANGES - 1, first=1000)
+        fill(store, MIN_CHANGES - 1, first=1000)
         assert store.write_snapshot() == 0
         fill(store, 1, first=5000)
         assert store.write_snapshot() == 1
@@ -217,7 +230,7 @@ def test_snapshot_is_written_when_enough_has_changed_and_the_log_is_cut(library:
     assert log == (0,)
     assert index_file(library) != before
     assert not before.exists()
-    assert json.loads(manifest_file(library).read_text())["count"] == COUNT + SNAPSHOT_MIN_CHANGES
+    assert json.loads(manifest_file(library).read_text())["count"] == COUNT + MIN_CHANGES
 
 
 def test_reader_whose_changes_were_cut_from_the_log_loads_the_new_snapshot(library: Path) -> None:

@@ -36,12 +36,14 @@ def scanned(
     *files: SeenFile,
     unreadable: tuple[tuple[bytes, str], ...] = (),
     devices: dict[bytes, int] | None = None,
+    dangling_links: tuple[bytes, ...] = (),
     entries_at_root: int = 5,
 ) -> ScanResult:
     return ScanResult(
         files=list(files),
         ignored=0,
         unreadable=list(unreadable),
+        dangling_links=list(dangling_links),
         devices={b"": DISK} if devices is None else devices,
         entries_at_root=entries_at_root,
     )
@@ -100,6 +102,12 @@ def test_folder_that_cannot_be_listed_removes_nothing_below_it() -> None:
     )
     assert not plan.removed
     assert [file.path for file in plan.unreachable] == [b"private/x/a.jpg"]
+
+
+def test_link_to_a_folder_that_is_away_removes_nothing_below_it() -> None:
+    plan = plan_changes([known(b"usb/a.jpg")], scanned(dangling_links=(b"usb",)))
+    assert not plan.removed
+    assert [file.path for file in plan.unreachable] == [b"usb/a.jpg"]
 
 
 def test_rename_is_recognised_without_reading() -> None:

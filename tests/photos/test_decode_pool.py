@@ -17,13 +17,15 @@ from photos import photo_preparers as preparers
 from photos.drawn_pictures import quarters
 
 from siglip_search.errors import NotAPictureError, UnreadablePictureError, WorkerError
-from siglip_search.photos import decode_pool, decode_worker
+from siglip_search.photos import decode_worker, worker_process
 from siglip_search.photos.decode import DecodeLimits
-from siglip_search.photos.decode_pool import DecodePool, PreparedPicture
+from siglip_search.photos.decode_pool import DecodePool
 from siglip_search.photos.fingerprint import ChangedWhileReadError, TryAgainError, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from siglip_search.photos.worker_process import PreparedPicture
 
 LINUX_ONLY = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux' limit of memory")
 POSIX_ONLY = pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
@@ -265,7 +267,7 @@ def test_workers_that_never_start_are_an_error_not_a_loop(tmp_path: Path) -> Non
 def test_interpreter_that_is_not_there_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decode_pool, "get_executable", lambda: str(tmp_path / "python"))
+    monkeypatch.setattr(worker_process, "get_executable", lambda: str(tmp_path / "python"))
     with pool() as decoders, pytest.raises(WorkerError, match="cannot be started"):
         decoders.decode(picture(tmp_path)).result(timeout=60)
 

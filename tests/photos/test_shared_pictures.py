@@ -61,7 +61,8 @@ def test_pictures_larger_than_the_limit_of_memory_are_refused(shared_data: Path)
     with DecodePool(preparers.nothing, workers=1, limits=limits, min_side=None) as pool:
         error = pool.decode(os.fsencode(path)).exception()
     assert isinstance(error, UnreadablePictureError)
-    assert "memory" in str(error)
+    # libheif does not always say what it ran out of.
+    assert "memory" in str(error) or str(error).startswith("damaged HEIF: Internal error")
 
 
 @pytest.mark.parametrize("kind", ["Landscape", "Portrait"])
