@@ -134,7 +134,11 @@ class Library:
             reader = self._store_if_any()
             return plan_paths(reader, spec, paths, options, stop=stop, listener=listener)
         with open_store(self.directory, writable=True) as store:
-            return index_paths(store, spec, paths, options, stop=stop, listener=listener)
+            report = index_paths(store, spec, paths, options, stop=stop, listener=listener)
+            if report.stopped:
+                # Whoever stopped it wants to leave now; the next start replays what is missing.
+                store.close(write_snapshot=False)
+            return report
 
     def index_options(self) -> IndexOptions:
         """Return how the settings say to index."""
