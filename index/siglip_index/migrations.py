@@ -29,13 +29,13 @@ _FIRST_SCHEMA = (
         -- Changes of this and earlier generations are no longer in the log.
         log_start INTEGER NOT NULL DEFAULT 0
     )""",
+    # AUTOINCREMENT: the id of what was deleted never comes to mean something else.
     """CREATE TABLE root (
-        id INTEGER PRIMARY KEY,
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
         path BLOB NOT NULL UNIQUE,
         display TEXT NOT NULL,
         device
     )""",
-    # AUTOINCREMENT: the id of a deleted photo never comes to mean another one.
     """CREATE TABLE photo (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         content_hash BLOB NOT NULL UNIQUE,
@@ -51,7 +51,7 @@ _FIRST_SCHEMA = (
         vanished_at REAL
     )""",
     """CREATE TABLE file (
-        id INTEGER PRIMARY KEY,
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
         root_id INTEGER NOT NULL REFERENCES root (id),
         path BLOB NOT NULL,
         display TEXT NOT NULL,

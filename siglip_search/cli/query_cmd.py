@@ -109,7 +109,7 @@ def _nothing(text: str, best_refused: float | None) -> str:
     if best_refused is None:
         return f"nothing matches {text!r}"
     return (
-        f"nothing matches {text!r}: the best picture has a probability of {best_refused:.2g} only "
+        f"nothing matches {text!r}: the best picture reaches {best_refused:.2%} only "
         "(--min-probability lowers the cut)"
     )
 

@@ -27,11 +27,18 @@ def verify(context: click.Context, repair: bool, as_json: bool) -> None:
         report = library.verify(repair=repair)
     if as_json:
         print_json(
-            {"whole": report.is_whole, "checked": report.checked, "problems": report.problems}
+            {
+                "whole": report.is_whole,
+                "checked": report.checked,
+                "problems": report.problems,
+                "notes": report.notes,
+            }
         )
     else:
         for problem in report.problems:
             print(f"{'repaired' if problem.repaired else 'wrong'}: {problem.what}")
+        for note in report.notes:
+            print(f"note: {note}")
         checked = ", ".join(f"{number:,} {what}" for what, number in report.checked.items())
         print(f"checked {checked}")
         if report.is_whole:

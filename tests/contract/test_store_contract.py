@@ -528,7 +528,9 @@ class Driver:
     def __init__(self, store: Store, writer: StoreWriter, model: Model) -> None:
         self.store, self.writer, self.model = store, writer, model
         self.ids: dict[int, int] = {}
-        self.written: dict[bytes, tuple[int, bytes]] = {}
+        # Their committed rows are deleted, whatever was written under the path since.
+        self.deleted: set[bytes] = set()
+        self.deleted_roots: set[bytes] = set()
 
     def file_ids(self, path: bytes) -> list[int]:
         """Return the committed row of a path (none for rows of this very transaction)."""
@@ -569,6 +571,7 @@ class Driver:
             model.roots = {b"/photos"}
         elif what == "prune":
             writer.prune(math.inf)
+            self.deleted |= {p for p, file in model.files.items() if not file.present}
             model.files = {p: file for p, file in model.files.items() if file.present}
             model.vectors = {c: model.vectors[c] for c in model.visible()}
         else:
@@ -578,18 +581,21 @@ class Driver:
         model, writer = self.model, self.writer
         if what == "drop_root":
             for root in self.store.roots():
-                if path.startswith(root.path + b"/") and root.path in model.roots:
+                known = root.path in model.roots and root.path not in self.deleted_roots
+                if known and path.startswith(root.path + b"/"):
                     writer.drop_root(root.id)
                     gone = {p for p in model.files if p.startswith(root.path + b"/")}
+                    self.deleted |= gone
                     named = {model.files[p].content for p in gone}
                     model.files = {p: f for p, f in model.files.items() if p not in gone}
                     still = {file.content for file in model.files.values()}
                     for content in named - still - {None}:
                         del model.vectors[content]  # type: ignore[arg-type]
                     model.roots.discard(root.path)
+                    self.deleted_roots.add(root.path)
             return
         rows = self.file_ids(path)
-        if not rows or path not in model.files:
+        if not rows or path not in model.files or path in self.deleted:
             return
         if what == "vanish":
             writer.mark_vanished(rows)
@@ -599,6 +605,7 @@ class Driver:
             model.files[path].present = True
         else:
             writer.drop_files(rows)
+            self.deleted.add(path)
             del model.files[path]
 
 

@@ -198,7 +198,7 @@ def test_second_writer_is_told_who_the_first_is(many_pictures: Path, tmp_path: P
     assert process.returncode == 0
 
 
-def test_corrupt_snapshot_is_rebuilt_without_a_word_to_the_user(
+def test_corrupt_snapshot_changes_no_answer(
     many_pictures: Path, tmp_path: Path
 ) -> None:
     library = tmp_path / "library"
@@ -215,6 +215,8 @@ def test_corrupt_snapshot_is_rebuilt_without_a_word_to_the_user(
     assert not verify(library, repair=False).is_whole
     after = subprocess.run(ask, capture_output=True, check=True)
     assert after.stdout == before.stdout
+    assert b"rebuilt from the database" in after.stderr
+    assert len(after.stderr.splitlines()) == 1
     repair = subprocess.run(
         [COMMAND, "verify", "--repair", "--library", library], capture_output=True, check=True
     )
