@@ -198,9 +198,7 @@ def test_second_writer_is_told_who_the_first_is(many_pictures: Path, tmp_path: P
     assert process.returncode == 0
 
 
-def test_corrupt_snapshot_changes_no_answer(
-    many_pictures: Path, tmp_path: Path
-) -> None:
+def test_corrupt_snapshot_changes_no_answer(many_pictures: Path, tmp_path: Path) -> None:
     library = tmp_path / "library"
     process = start(library, many_pictures)
     process.communicate(timeout=120)
