@@ -98,6 +98,7 @@ def index(
         chosen = offer_model(model)
         if chosen is None:
             raise
+        library.close()
         library = chosen_library(model=chosen)
     options = library.index_options()
     options = dataclasses.replace(

@@ -24,6 +24,8 @@ from siglip_search.errors import (
 from siglip_search.settings import models_directory
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from siglip_search import Library
 
 
@@ -35,10 +37,10 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def indexed(gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Library:
-    library = open_library(tmp_path_factory.mktemp("library"), model="demo")
-    assert library.index([gallery]).added == 120
-    return library
+def indexed(gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
+    with open_library(tmp_path_factory.mktemp("library"), model="demo") as library:
+        assert library.index([gallery]).added == 120
+        yield library
 
 
 def test_hits_are_typed_and_ranked(indexed: Library) -> None:
@@ -93,16 +95,22 @@ def test_library_that_is_not_there_is_empty_and_cannot_be_asked(tmp_path: Path) 
 
 
 def test_without_a_model_nothing_is_begun(tmp_path: Path) -> None:
-    with pytest.raises(NoModelError):
-        open_library(tmp_path / "library").index([tmp_path])
-    with pytest.raises(UnknownModelError):
-        open_library(tmp_path / "library", model="nonsense").index([tmp_path])
+    with open_library(tmp_path / "library") as library, pytest.raises(NoModelError):
+        library.index([tmp_path])
+    with (
+        open_library(tmp_path / "library", model="nonsense") as library,
+        pytest.raises(UnknownModelError),
+    ):
+        library.index([tmp_path])
     assert not (tmp_path / "library").exists()
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PathError, match="nowhere"):
-        open_library(tmp_path / "library", model="demo").index([tmp_path / "nowhere"])
+    with (
+        open_library(tmp_path / "library", model="demo") as library,
+        pytest.raises(PathError, match="nowhere"),
+    ):
+        library.index([tmp_path / "nowhere"])
 
 
 def test_search_sees_what_was_indexed_meanwhile(tmp_path: Path, gallery: Path) -> None:
@@ -124,7 +132,8 @@ def test_another_model_takes_over_when_all_pictures_are_embedded_again(
     folder = tmp_path / "pictures"
     shutil.copytree(gallery / "snow", folder)
     library = tmp_path / "library"
-    pictures = open_library(library, model="demo").index([folder]).added
+    with open_library(library, model="demo") as first:
+        pictures = first.index([folder]).added
 
     # Stopped half-way: the old one goes on answering.
     stop = threading.Event()
@@ -139,7 +148,7 @@ def test_another_model_takes_over_when_all_pictures_are_embedded_again(
 
     with open_library(library, model=tiny) as other:
         report = other.index()
-        assert (report.unchanged, report.embedded) == (pictures, pictures - 0)
+        assert (report.unchanged, report.embedded) == (pictures, pictures)
         assert other.status().model == tiny
         assert len(other.search("snow", top_k=99, min_probability=0.0)) == pictures
     with (
