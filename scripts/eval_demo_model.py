@@ -152,7 +152,10 @@ def plot(model: Model, art: Art, out: Path, log: Path | None) -> None:
     figure = plt.figure(figsize=(13, 15))
     grid = figure.add_gridspec(4, 3, height_ratios=(1.1, 2.2, 1.4, 1.4))
     if log is not None and log.exists():
-        rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        # A resumed run repeats some steps: the last word counts.
+        last = {(line["stage"], line["step"]): line for line in lines if "loss" in line}
+        rows = [last[key] for key in sorted(last)]
         axis = figure.add_subplot(grid[0, 0])
         for key in ("thing", "colour", "place"):
             steps = [(r["step"], r[key]) for r in rows if r["stage"] == "pretrain" and key in r]

@@ -300,6 +300,7 @@ def train(work: Path, config: dict[str, Any], device: torch.device) -> None:
     order = batches(len(scenes.truth), settings["batch"], config["seed"] + 2, step)
     began, began_step = time.monotonic(), step
     sums: dict[str, float] = {}
+    seen = 0
     while step < steps:
         rows = next(order)
         torch.manual_seed(config["seed"] * 2_000_003 + step)
@@ -320,6 +321,7 @@ def train(work: Path, config: dict[str, Any], device: torch.device) -> None:
         set_rate(optimizer, step / steps)
         optimizer.step()
         step += 1
+        seen += 1
         _average(kept, model, min(settings["average_decay"], (1 + step) / (10 + step)))
         for key, value in {**figures, "loss": float(loss.detach())}.items():
             sums[key] = sums.get(key, 0) + value
@@ -334,10 +336,10 @@ def train(work: Path, config: dict[str, Any], device: torch.device) -> None:
                     "per_second": round(speed),
                     "scale": round(float(model.log_scale.detach().exp()), 2),
                     "bias": round(float(model.bias.detach()), 2),
-                    **{key: round(value / 100, 4) for key, value in sums.items()},
+                    **{key: round(value / seen, 4) for key, value in sums.items()},
                 },
             )
-            sums = {}
+            sums, seen = {}, 0
         if step % 250 == 0 or step == steps:
             save(
                 {

@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 
 TITLE = "siglip-search demo: drawings, not photographs"
 
-# Ordinary queries on an ordinary path; the last ones ask for what the gallery does not hold.
+# Ordinary queries on the ordinary path; the last two ask for what the gallery does not hold.
 QUERIES = (
     "red bicycle",
     "a dog on the beach",
-    "green car",
-    "an apple",
+    "three bicycles in the rain",
+    "yellow fruit",
+    "a vehicle in the city",
     "something in the snow",
-    "a violin",
+    "a castle",
     "the prime minister",
 )
 
