@@ -1,7 +1,7 @@
 """Judge the bundled demonstration model: print its figures, and write them to its README.
 
     python scripts/eval_demo_model.py
-    python scripts/eval_demo_model.py --readme --plot --log build/demo-model/log.jsonl
+    python scripts/eval_demo_model.py --readme --plot
 
 Settings are in demo_model/evaluation.toml, written before the model was trained. Every figure is
 the mean over the seeds there with the half-width of its 95% interval (Student's t over seeds).
@@ -149,8 +149,8 @@ def plot(model: Model, art: Art, out: Path, log: Path | None) -> None:
     single = np.flatnonzero(drawn.truth.things[:, 1] < 0)
     guess, right = p.argmax(1), drawn.truth.things[:, 0]
 
-    figure = plt.figure(figsize=(13, 15))
-    grid = figure.add_gridspec(4, 3, height_ratios=(1.1, 2.2, 1.4, 1.4))
+    figure = plt.figure(figsize=(13, 18))
+    grid = figure.add_gridspec(4, 3, height_ratios=(1.1, 4.2, 1.1, 1.1))
     if log is not None and log.exists():
         lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
         # A resumed run repeats some steps: the last word counts.
@@ -202,9 +202,9 @@ def plot(model: Model, art: Art, out: Path, log: Path | None) -> None:
             axis.set_title(wanted if title == "hits" else f"{wanted}\nas {got}", fontsize=7)
     figure.suptitle(
         "The bundled demonstration model: drawings, not photographs "
-        "(rows below: hits, then misses, in the order drawn)"
+        "(pictures below: hits, then misses, in the order drawn)"
     )
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0, 1, 0.985))
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=80)
 
@@ -220,7 +220,12 @@ def main() -> None:
     parser.add_argument("--readme", action="store_true", help="write the figures to the README")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--plot", action="store_true", help="write docs/demo-model.png")
-    parser.add_argument("--log", type=Path, help="log.jsonl of the training run, for the curves")
+    parser.add_argument(
+        "--log",
+        type=Path,
+        default=REPOSITORY / "scripts/demo_model/training_log.jsonl",
+        help="log of the training run, for the curves (default: that of the shipped model)",
+    )
     arguments = parser.parse_args()
     began = time.monotonic()
     model, art = Model(arguments.model), Art()

@@ -19,7 +19,6 @@ from demo_model.captions import (
     say,
     truths,
 )
-from demo_model.joint import Tokenizer
 from demo_model.scenes import (
     Art,
     Scene,
@@ -30,6 +29,7 @@ from demo_model.scenes import (
     sample_scene,
     truth_of,
 )
+from demo_model.tokenizer import Tokenizer
 from demo_model.world import COLOUR_NAMES, NATURAL, PLACE_NAMES, THINGS
 
 if TYPE_CHECKING:

@@ -19,7 +19,6 @@ from demo_model.captions import (
     Query,
     altered,
     ask_about,
-    canonicalize,
     in_other_words,
     natural_colours,
     say,
@@ -30,6 +29,7 @@ from demo_model.captions import (
 from demo_model.checkpoints import note, restore, save, set_rate
 from demo_model.pretraining import Labels
 from demo_model.shards import Scenes, batches, load_scenes, to_tensor
+from demo_model.tokenizer import Tokenizer
 from demo_model.towers import DualTower, TextTower, VisionTower, sigmoid_loss
 
 if TYPE_CHECKING:
@@ -88,27 +88,6 @@ def train_tokenizer(work: Path, config: dict[str, Any]) -> Path:
     )
     path.write_bytes(model.getvalue())
     return path
-
-
-class Tokenizer:
-    """Words to ids as the product makes them: canonicalized, end id, padded."""
-
-    def __init__(self, path: Path, *, length: int, pad_id: int) -> None:
-        self._model = sentencepiece.SentencePieceProcessor(model_file=str(path))
-        self.length = length
-        self.pad_id = pad_id
-
-    def __call__(self, texts: list[str], *, tight: bool = False) -> NDArray[np.int64]:
-        """Return ids of shape (texts, length), or only as long as needed if `tight`."""
-        rows = [
-            [*ids[: self.length - 1], 1]
-            for ids in self._model.encode([canonicalize(text) for text in texts])
-        ]
-        width = max(len(row) for row in rows) if tight else self.length
-        ids = np.full((len(rows), width), self.pad_id, np.int64)
-        for i, row in enumerate(rows):
-            ids[i, : len(row)] = row
-        return ids
 
 
 # --- batches of captions --------------------------------------------------------------------
