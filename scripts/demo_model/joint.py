@@ -171,7 +171,7 @@ def teach_text(work: Path, config: dict[str, Any], device: torch.device) -> None
     final = work / "text.pt"
     if final.exists():
         return
-        began = time.monotonic()
+    began = time.monotonic()
     settings = config["text"]
     torch.manual_seed(config["seed"] + 1)
     model = build(config).to(device)

@@ -7,6 +7,7 @@ import click
 from siglip_search.cli.console import (
     EXIT_NO_MATCH,
     chosen_library,
+    count,
     json_option,
     library_option,
     print_json,
@@ -39,7 +40,9 @@ def verify(context: click.Context, repair: bool, as_json: bool) -> None:
             print(f"{'repaired' if problem.repaired else 'wrong'}: {problem.what}")
         for note in report.notes:
             print(f"note: {note}")
-        checked = ", ".join(f"{number:,} {what}" for what, number in report.checked.items())
+        checked = ", ".join(
+            count(number, what.removesuffix("s")) for what, number in report.checked.items()
+        )
         print(f"checked {checked}")
         if report.is_whole:
             print("the library is whole")
