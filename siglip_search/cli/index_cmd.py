@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 import signal
 import sys
@@ -193,7 +194,8 @@ def stopping_on_signals() -> Iterator[threading.Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        say("stopping: pictures in work are finished first (again to quit at once)")
+        # Not through print: the signal may have come amid one.
+        os.write(2, b"stopping: pictures in work are finished first (again to quit at once)\n")
 
     before = {
         number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)

@@ -100,8 +100,8 @@ def query(
     if not answer.hits:
         say(_nothing(text, answer.best_refused))
         context.exit(EXIT_NO_MATCH)
-    if open_best:
-        click.launch(answer.hits[0].path)
+    if open_best and click.launch(answer.hits[0].path) != 0:
+        say(f"no program was found that opens {shown(answer.hits[0].path)}")
     context.exit(EXIT_MATCH)
 
 

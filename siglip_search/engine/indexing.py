@@ -241,8 +241,9 @@ def _carry_out(
     if not sizes:
         return report
     tower = VisionTower(spec, threads=1)
-    cost = len(sizes) * _seconds_per_picture(tower, spec) + sum(sizes) * DECODE_SECONDS_PER_BYTE
-    listener.on_estimate(Estimate(len(sizes), cost / options.jobs))
+    if not stop.is_set():  # it may have been while a large tower was loading
+        cost = len(sizes) * _seconds_per_picture(tower, spec) + sum(sizes) * DECODE_SECONDS_PER_BYTE
+        listener.on_estimate(Estimate(len(sizes), cost / options.jobs))
     limits = DecodeLimits(max_pixels=options.max_pixels, max_seconds=options.max_seconds)
     workers = min(options.jobs, len(sizes))
     pool = DecodePool(
