@@ -33,6 +33,7 @@ jobs = 2                         # pictures at a time
 max_pixels = 250000000           # largest picture that is opened
 max_seconds = 60                 # longest time for decoding one picture
 exclude = ["*.tmp", "Thumbnails/"]
+hidden = false                   # take hidden files and folders as well
 ```
 """
 

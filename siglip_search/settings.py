@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import tomllib
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
 from siglip_search.errors import SettingsError
+from siglip_search.typed_paths import absolute_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 _APP = "siglip-search"
 
@@ -29,6 +30,7 @@ class Settings:
         max_pixels: Largest picture that is opened, in pixels, > 0.
         max_seconds: Longest time for decoding one picture, > 0.
         exclude: Patterns of files and folders to leave out, as in .gitignore.
+        hidden: Take hidden files and folders as well.
     """
 
     library: Path
@@ -37,6 +39,7 @@ class Settings:
     max_pixels: int = 250_000_000
     max_seconds: float = 60.0
     exclude: tuple[str, ...] = ()
+    hidden: bool = False
 
 
 def data_directory() -> Path:
@@ -65,7 +68,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     environment = os.environ if environment is None else environment
     settings = _from_file(Settings(library=data_directory() / "library"), settings_file())
     if library := environment.get("SIGLIP_SEARCH_LIBRARY"):
-        settings = replace(settings, library=Path(library).expanduser())
+        settings = replace(settings, library=absolute_path(library))
     if model := environment.get("SIGLIP_SEARCH_MODEL"):
         settings = replace(settings, model=model)
     return settings
@@ -94,13 +97,15 @@ def _from_file(defaults: Settings, path: Path) -> Settings:
 
 def _checked(path: Path, key: str, value: object) -> Any:
     match key, value:
-        case "library", str():
-            return Path(value).expanduser()
+        case "library", str() if value:
+            return absolute_path(value)
         case "model", str():
             return value
         case (("jobs" | "max_pixels"), int()) if value > 0 and not isinstance(value, bool):
             return value
-        case "max_seconds", int() | float() if value > 0 and not isinstance(value, bool):
+        case "hidden", bool():
+            return value
+        case "max_seconds", int() | float() if 0 < value <= 86_400 and not isinstance(value, bool):
             return float(value)
         case "exclude", list() if all(isinstance(pattern, str) for pattern in value):
             return tuple(value)
@@ -109,7 +114,8 @@ def _checked(path: Path, key: str, value: object) -> Any:
         "model": "a name in quotes",
         "jobs": "a whole number above 0",
         "max_pixels": "a whole number above 0",
-        "max_seconds": "a number above 0",
+        "max_seconds": "a number above 0, at most 86400",
+        "hidden": "true or false",
         "exclude": "a list of patterns in quotes",
     }[key]
     raise SettingsError(
@@ -124,5 +130,6 @@ _EXAMPLES = {
     "jobs": "2",
     "max_pixels": "250000000",
     "max_seconds": "60",
+    "hidden": "true",
     "exclude": '["*.tmp", "Thumbnails/"]',
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 from contextlib import contextmanager, suppress
@@ -69,9 +70,13 @@ def delete_library(directory: Path) -> None:
             for path in library_files(directory):
                 if path != lock.path:
                     path.unlink(missing_ok=True)
+            # While it is held: whoever waits for it finds it gone and begins anew.
+            if os.name != "nt":
+                lock.path.unlink(missing_ok=True)
         finally:
             lock.release()
-        lock.path.unlink(missing_ok=True)
+        if os.name == "nt":  # an open file cannot be deleted there
+            lock.path.unlink(missing_ok=True)
 
 
 class LocalStore:

@@ -54,6 +54,10 @@ class WriterLock:
 
         try:
             self._lock.acquire(timeout=_PATIENCE_S, poll_interval=0.05)
+            while not self.path.exists():
+                # The library was deleted meanwhile, its lock file with it: take the new one.
+                self._lock.release()
+                self._lock.acquire(timeout=_PATIENCE_S, poll_interval=0.05)
         except Timeout as error:
             raise LibraryBusyError(
                 f"the library {self._directory} is being written by {_holder(self._holder_path)}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 from importlib import import_module
@@ -11,6 +13,7 @@ import click
 
 from siglip_index.errors import StoreError
 from siglip_search.cli.console import (
+    EXIT_BROKEN_PIPE,
     EXIT_ERROR,
     EXIT_INTERRUPTED,
     library_option,
@@ -63,10 +66,17 @@ def command_line() -> None:
 
 
 def main() -> None:
-    """Run the command line and exit: 0 match or done, 1 no match, 2 error, 130 interrupted."""
+    """Run the command line and exit.
+
+    0 match or done, 1 no match, 2 error, 130 interrupted, 141 the reader of the output went away.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A character that the terminal cannot show is no reason to fail.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        code = command_line.main(standalone_mode=False)
-        sys.stdout.flush()
+        code = _run()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         code = EXIT_ERROR
@@ -78,9 +88,22 @@ def main() -> None:
         if error.hint:
             say(f"  {shown(error.hint)}")
         code = EXIT_ERROR
-    except BrokenPipeError:
-        # The reader (`head`, say) has had enough. Point stdout away from the broken pipe, or the
-        # interpreter complains about it on its way out.
+    except OSError as error:
+        if error.errno not in {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO}:
+            raise
+        if error.errno == errno.EPIPE:
+            code = EXIT_BROKEN_PIPE  # the reader (`head`, say) has had enough
+        else:
+            say(f"siglip-search: the output cannot be written: {error.strerror}")
+            code = EXIT_ERROR
+        # Point stdout away, or the interpreter complains about it on its way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = EXIT_ERROR
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _run() -> Any:
+    try:
+        return command_line.main(standalone_mode=False)
+    except SystemExit as error:
+        # click ends the program by itself in one case only: the output's reader went away.
+        raise BrokenPipeError(errno.EPIPE, "broken pipe") from error

@@ -6,13 +6,14 @@ import dataclasses
 import json
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from siglip_search.engine.library import Library
+from siglip_search.errors import PathError
 from siglip_search.settings import load_settings
+from siglip_search.typed_paths import absolute_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,9 +24,10 @@ EXIT_MATCH = 0
 EXIT_NO_MATCH = 1
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
 
 
-def _remember_library(context: click.Context, _: click.Parameter, value: Path | None) -> None:
+def _remember_library(context: click.Context, _: click.Parameter, value: str | None) -> None:
     if value is not None:
         context.ensure_object(dict)["library"] = value
 
@@ -34,7 +36,6 @@ def library_option(command: F) -> F:
     """Add --library to a command; it may stand before or after the command's name."""
     return click.option(
         "--library",
-        type=click.Path(file_okay=False, path_type=Path),
         metavar="DIR",
         expose_value=False,
         callback=_remember_library,
@@ -61,7 +62,11 @@ def chosen_library(*, model: str | None = None, one_shot: bool = False) -> Libra
     settings = load_settings()
     directory = (click.get_current_context().obj or {}).get("library")
     if directory is not None:
-        settings = dataclasses.replace(settings, library=directory.expanduser())
+        settings = dataclasses.replace(settings, library=absolute_path(directory))
+    if settings.library.is_file():
+        raise PathError(
+            f"the library {settings.library} is a file", hint="Name a folder, new or its own."
+        )
     return Library(settings, model=model, one_shot=one_shot)
 
 

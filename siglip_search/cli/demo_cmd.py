@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import tempfile
@@ -12,8 +13,10 @@ import click
 from siglip_search.cli.console import EXIT_INTERRUPTED, library_option, say, shown
 from siglip_search.cli.index_cmd import print_summary, stopping_on_signals
 from siglip_search.cli.progress import ProgressLine
-from siglip_search.engine.demonstration import demonstrate
+from siglip_search.engine.demonstration import demonstrate, lay_out_gallery
 from siglip_search.engine.indexing import IndexListener
+from siglip_search.errors import PathError
+from siglip_search.typed_paths import absolute_path
 
 
 @click.command()
@@ -31,8 +34,14 @@ def demo(context: click.Context, directory: Path | None, keep: bool) -> None:
     The gallery and its library are laid out in DIR, or in a temporary folder; your own library is
     not touched. Nothing is downloaded: a small model for drawings comes with the program.
     """
-    folder = directory.absolute() if directory else Path(tempfile.mkdtemp(prefix="siglip-demo-"))
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = absolute_path(directory or tempfile.mkdtemp(prefix="siglip-demo-"))
+    try:
+        lay_out_gallery(folder)
+    except OSError as error:
+        raise PathError(
+            f"the demo cannot be laid out in {folder}: {error.strerror or error}",
+            hint="Name a folder that can be written to.",
+        ) from error
     with stopping_on_signals() as stop, ProgressLine(enabled=sys.stderr.isatty()) as line:
         shown_off = demonstrate(
             folder, stop=stop, listener=IndexListener(on_progress=line.progress)
@@ -57,7 +66,7 @@ def demo(context: click.Context, directory: Path | None, keep: bool) -> None:
     else:
         print(
             "Ask it yourself:        "
-            f'siglip-search query --library {shown_off.library} "yellow banana"'
+            f'siglip-search query --library {shlex.quote(str(shown_off.library))} "yellow banana"'
         )
     print("On your own pictures:   siglip-search index ~/Pictures")
     if shown_off.notice:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
 from siglip_search.cli.console import chosen_library, count, library_option, shown
 from siglip_search.errors import PathError
+from siglip_search.typed_paths import absolute_path
 
 
 @click.command()
@@ -15,7 +14,7 @@ from siglip_search.errors import PathError
 @library_option
 def forget(path: str) -> None:
     """Forget the indexed folder PATH now; the pictures on disk are not touched."""
-    wanted = os.fsencode(os.path.abspath(os.path.expanduser(path)))
+    wanted = bytes(absolute_path(path))
     with chosen_library() as library:
         roots = {root.path: root for root in library.roots()}
         if wanted not in roots:

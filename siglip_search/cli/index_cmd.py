@@ -90,6 +90,8 @@ def index(
       siglip-search index ~/Pictures
       siglip-search index --exclude "*.png" --exclude "Screenshots/" ~/Pictures /mnt/camera
     """
+    if as_json and json_events:
+        raise click.UsageError("Choose one of --json and --json-events.")
     library = chosen_library(model=model)
     if not paths and not library.roots():
         raise click.UsageError("Name the folders to index: siglip-search index ~/Pictures")
@@ -105,7 +107,7 @@ def index(
     options = dataclasses.replace(
         options,
         exclude=options.exclude + exclude,
-        hidden=hidden,
+        hidden=hidden or options.hidden,
         retry_failed=retry_failed,
         max_pixels=max_pixels or options.max_pixels,
         jobs=jobs or options.jobs,
@@ -140,9 +142,7 @@ def index(
 
 def resuming_command() -> str:
     """Return the line that continues a run that was stopped."""
-    library = (click.get_current_context().obj or {}).get("library")
-    words = ["siglip-search", "index", *(["--library", str(library)] if library else [])]
-    return shlex.join(words)
+    return shlex.join(["siglip-search", *sys.argv[1:]])
 
 
 def report_object(report: IngestReport) -> dict[str, object]:

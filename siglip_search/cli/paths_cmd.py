@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from siglip_search.cli.console import (
@@ -29,5 +31,5 @@ def paths(as_json: bool) -> None:
         print_json(places)
         return
     for name, place in places.items():
-        missing = "" if place.exists() else "  (not there yet)"
+        missing = "" if os.path.exists(place) else "  (not there yet)"
         print(f"{name:9} {shown(str(place))}{missing}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -117,7 +118,8 @@ def _nothing(text: str, best_refused: float | None) -> str:
 def _print_csv(hits: Sequence[Hit]) -> None:
     columns = ["rank", "path", "probability", "cosine", "width", "height", "format", "taken_at"]
     # A path that is not text is written as its very bytes.
-    sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(hit) for hit in hits)

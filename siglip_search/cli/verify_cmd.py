@@ -43,9 +43,12 @@ def verify(context: click.Context, repair: bool, as_json: bool) -> None:
         checked = ", ".join(
             count(number, what.removesuffix("s")) for what, number in report.checked.items()
         )
-        print(f"checked {checked}")
+        if checked:
+            print(f"checked {checked}")
         if report.is_whole:
             print("the library is whole")
+        elif repair:
+            print("the library is damaged, and this cannot be repaired")
         else:
             print("the library is damaged: `siglip-search verify --repair` puts it right")
     if not report.is_whole:

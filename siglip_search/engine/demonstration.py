@@ -56,6 +56,16 @@ class Demonstration:
     notice: str | None
 
 
+def lay_out_gallery(directory: Path) -> None:
+    """Copy the gallery to "pictures" in a folder, which is made if need be.
+
+    Raises:
+        OSError: The operating system refuses.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(demo.gallery_directory(), directory / "pictures", dirs_exist_ok=True)
+
+
 def demonstrate(
     directory: Path,
     *,
@@ -63,17 +73,16 @@ def demonstrate(
     stop: threading.Event | None = None,
     listener: IndexListener | None = None,
 ) -> Demonstration:
-    """Lay out the gallery, index it by the ordinary path and ask a few queries.
+    """Index the gallery by the ordinary path and ask a few queries.
 
     Args:
-        directory: Existing folder; "pictures", "library" and "contact-sheet.png" are made in it.
+        directory: Where the gallery was laid out; "library" and "contact-sheet.png" are made in it.
         queries: What to ask.
         stop: When set, the indexing stops.
         listener: Who wants to know about the indexing.
     """
     pictures = directory / "pictures"
     sheet = directory / "contact-sheet.png"
-    shutil.copytree(demo.gallery_directory(), pictures, dirs_exist_ok=True)
     settings = Settings(library=directory / "library")
     with Library(settings, model="demo") as library:
         report = library.index([pictures], stop=stop, listener=listener)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from siglip_index.protocol import Store
+    from siglip_index.records import KnownFile
     from siglip_search.ingest.report import Committed, IngestReport, Progress
     from siglip_search.models.spec import ModelSpec
 
@@ -129,9 +130,17 @@ def index_paths(
     report = _carry_out(store, spec, survey, options, stop=stop, listener=listener)
     report.ignored += survey.ignored
     report.warnings.extend(survey.warnings)
-    if not report.stopped:
-        with store.write() as writer:
-            writer.activate_space(space.key)
+    active = store.active_space()
+    if not report.stopped and active is not None and active != space:
+        missing = _visible_photos(store) - store.photos_in_space(space.key)
+        if missing:
+            report.warnings.append(
+                f"{len(missing):,} pictures are not embedded with {spec.name} yet: {active.model} "
+                f"goes on answering; `siglip-search index --model {spec.name}` does the rest"
+            )
+        else:
+            with store.write() as writer:
+                writer.activate_space(space.key)
     report.seconds = time.monotonic() - started
     return report
 
@@ -180,6 +189,9 @@ def _survey(
         known = list(store.files(root.id)) if store and root.id else []
         name = os.fsdecode(target.path)
         if not os.path.exists(target.path):
+            if _is_deleted_picture(target.path, known):
+                survey.plans.append(RootPlan(root, Plan(removed=known)))
+                continue
             survey.warnings.append(
                 f"{name} is not there (unmounted?): its {len(known):,} files are kept"
             )
@@ -205,6 +217,24 @@ def _survey(
         survey.warnings.extend(_warnings(name, scanned, plan))
         survey.plans.append(RootPlan(root, plan))
     return survey
+
+
+def _visible_photos(store: Store) -> set[int]:
+    return {
+        file.photo_id
+        for root in store.roots()
+        for file in store.files(root.id)
+        if file.present and file.photo_id is not None
+    }
+
+
+def _is_deleted_picture(path: bytes, known: Sequence[KnownFile]) -> bool:
+    """Tell whether a root that was one picture is gone while its folder is still there."""
+    try:
+        device = os.stat(os.path.dirname(path)).st_dev
+    except OSError:
+        return False
+    return [(file.path, file.device) for file in known] == [(b"", device)]
 
 
 def _warnings(name: str, scanned: ScanResult, plan: Plan) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from siglip_index import open_store
@@ -14,10 +13,12 @@ from siglip_search.engine.chosen_model import model_for_indexing, model_for_sear
 from siglip_search.errors import QueryError
 from siglip_search.search.query import answer_words, require_words
 from siglip_search.settings import Settings, load_settings
+from siglip_search.typed_paths import absolute_path
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from siglip_index.local_store import LocalStore
@@ -146,6 +147,7 @@ class Library:
 
         return IndexOptions(
             exclude=self._settings.exclude,
+            hidden=self._settings.hidden,
             max_pixels=self._settings.max_pixels,
             max_seconds=self._settings.max_seconds,
             jobs=self._settings.jobs or available_cores(),
@@ -326,5 +328,5 @@ def open_library(
     """
     settings = load_settings()
     if directory is not None:
-        settings = replace(settings, library=Path(directory).expanduser())
+        settings = replace(settings, library=absolute_path(directory))
     return Library(settings, model=model, one_shot=one_shot)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from siglip_index.local_store import delete_library, library_files
+from siglip_search.errors import PathError
 from siglip_search.settings import data_directory, models_directory, settings_file
 
 if TYPE_CHECKING:
@@ -24,10 +25,18 @@ def purge(library: Path) -> None:
 
     Raises:
         LibraryBusyError: Another process is writing to the library.
+        PathError: The operating system refuses to delete something else.
     """
     delete_library(library)
-    shutil.rmtree(models_directory(), ignore_errors=True)
-    settings_file().unlink(missing_ok=True)
+    try:
+        if models_directory().exists():
+            shutil.rmtree(models_directory())
+        settings_file().unlink(missing_ok=True)
+    except OSError as error:
+        raise PathError(
+            f"{error.filename} cannot be deleted: {error.strerror}",
+            hint="Check its permissions and those of the folder that it is in.",
+        ) from error
     for folder in (library, data_directory(), settings_file().parent):
         with suppress(OSError):  # not there, or somebody else's files are in it
             folder.rmdir()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from siglip_index.locations import relative_to
 from siglip_search.errors import PathError
+from siglip_search.typed_paths import absolute_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +42,7 @@ def find_targets(paths: Sequence[str | os.PathLike[str]], known: Sequence[Root])
     """
     if not paths:
         return [Target(root.path, b"", root) for root in known]
-    wanted = sorted({_absolute(path) for path in paths})
+    wanted = sorted({bytes(absolute_path(path)) for path in paths})
     outermost = [
         path
         for path in wanted
@@ -51,22 +51,15 @@ def find_targets(paths: Sequence[str | os.PathLike[str]], known: Sequence[Root])
     return [_target(path, known) for path in outermost]
 
 
-def _absolute(path: str | os.PathLike[str]) -> bytes:
-    return os.fsencode(Path(os.path.abspath(Path(path).expanduser())))
-
-
 def _target(path: bytes, known: Sequence[Root]) -> Target:
-    if not os.path.lexists(path) and path not in {root.path for root in known}:
-        raise _missing(path)
-    for root in known:
-        within = relative_to(path, root.path)
-        if within is not None:
-            return Target(root.path, within, root)
-    return Target(path, b"", None)
-
-
-def _missing(path: bytes) -> PathError:
-    return PathError(
-        f"there is no file or folder {os.fsdecode(path)!r}",
-        hint="Check the spelling, or connect the drive that it is on.",
-    )
+    above = next((root for root in known if relative_to(path, root.path) is not None), None)
+    if above is not None and path == above.path:
+        return Target(path, b"", above)
+    if not os.path.lexists(path):
+        hint = "Check the spelling, or connect the drive that it is on."
+        if above is not None:
+            hint = f"If it was deleted, index the whole folder again: {os.fsdecode(above.path)}"
+        raise PathError(f"there is no file or folder {os.fsdecode(path)!r}", hint=hint)
+    if above is None:
+        return Target(path, b"", None)
+    return Target(above.path, relative_to(path, above.path) or b"", above)

@@ -320,7 +320,10 @@ class Pipeline:
         batch, self._batch = self._batch, _Batch()
         if not len(batch):
             return
-        visible = {photo.id for photo in self._store.photos([link[0] for link in batch.links])}
+        names = {
+            photo.id: set(photo.paths)
+            for photo in self._store.photos([link[0] for link in batch.links])
+        }
         with self._store.write() as writer:
             for content, photo in batch.new.values():
                 photo_id = writer.add_photo(self._space.key, photo)
@@ -333,9 +336,10 @@ class Pipeline:
             for position, (work, _) in enumerate(content.files):
                 self._count(work, is_copy=position > 0)
         for photo_id, work, _ in batch.links:
-            is_move = work.kind == "added" and photo_id not in visible
-            visible.add(photo_id)
-            self._count(replace(work, kind="moved") if is_move else work, is_copy=not is_move)
+            others = names.setdefault(photo_id, set()) - {work.path}
+            is_move = work.kind == "added" and not others
+            self._count(replace(work, kind="moved") if is_move else work, is_copy=bool(others))
+            names[photo_id].add(work.path)
         failures = tuple(Failure(work.path, reason) for work, _, reason in batch.failures)
         self._report.failed += len(failures)
         self._report.failures.extend(failures)

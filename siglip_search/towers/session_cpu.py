@@ -43,6 +43,9 @@ class CpuSession:
         Raises:
             ModelError: If the file is missing, damaged or uses operators that are not known.
         """
+        # Read when the library loads: without it, it keeps a device id in the user's cache and
+        # reports to its maker. Nothing leaves this machine.
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as state
 

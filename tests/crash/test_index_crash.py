@@ -119,7 +119,8 @@ def test_first_signal_commits_what_is_computed_and_the_next_run_goes_on(
     assert process.returncode == 130
     # A second plus one inference; generous, because the machine may be busy.
     assert time.monotonic() - sent < 5
-    assert f"`siglip-search index --library {library}` goes on from here" in errors
+    again = f"siglip-search index --library {library} --model demo --json-events {many_pictures}"
+    assert f"`{again}` goes on from here" in errors
     assert "Traceback" not in errors
     report = json.loads(output.splitlines()[-1])
     assert report["stopped"]

@@ -6,15 +6,17 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+from installed_command import COMMAND
 from PIL import Image
 
 from siglip_search import demo
 
 if TYPE_CHECKING:
-    import pytest
     from installed_command import CommandLine
 
 
@@ -169,3 +171,48 @@ def test_library_and_pictures_on_a_read_only_medium_can_be_asked(
     finally:
         for path in [frozen, *frozen.rglob("*")]:
             path.chmod(0o755)
+
+
+def test_nothing_is_left_in_the_home_and_nothing_is_reported(
+    cli: CommandLine, pictures: Path, isolated_home: Path
+) -> None:
+    # ONNX Runtime would keep a device id in the user's cache and send events to its maker.
+    cli.index(pictures)
+    cli.paths("a dog")
+    assert [path for path in isolated_home.rglob("*") if path.is_file()] == []
+
+
+def test_demo_that_cannot_be_laid_out_says_where(cli: CommandLine, pictures: Path) -> None:
+    refused = cli("demo", pictures / "picture-00.jpg" / "x", expect=2)
+    assert "cannot be laid out" in refused.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names a shell's device")
+def test_output_that_cannot_be_written_is_an_error_not_a_traceback(
+    indexed_gallery: CommandLine,
+) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [COMMAND, "status", "--json"],
+            env=indexed_gallery.environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert b"the output cannot be written" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_terminal_that_knows_ascii_only_gets_escapes(cli: CommandLine, pictures: Path) -> None:
+    (pictures / "picture-00.jpg").rename(pictures / "\u65e5.jpg")
+    cli.index(pictures)
+    for form in ([], ["--csv"]):
+        done = subprocess.run(
+            [COMMAND, "query", "-n", "50", "--min-probability", "0", *form, "x"],
+            env={**cli.environment(), "PYTHONIOENCODING": "ascii"},
+            capture_output=True,
+            check=True,
+        )
+        assert b"Traceback" not in done.stderr
+        assert len(done.stdout.splitlines()) >= 12

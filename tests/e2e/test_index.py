@@ -291,3 +291,32 @@ def test_summary_for_people_says_what_was_done(cli: CommandLine, pictures: Path)
     assert "1 file could not be read" in done.text
     assert "bad.jpg: not a picture" in done.text
     assert done.stderr == ""
+
+
+def test_touched_pictures_are_no_copies_of_themselves(cli: CommandLine, pictures: Path) -> None:
+    cli.index(pictures)
+    for picture in pictures.iterdir():
+        os.utime(picture, (1, 1))
+    report = cli.index(pictures)
+    assert (report["changed"], report["copies"], report["embedded"]) == (12, 0, 0)
+
+
+def test_single_picture_that_was_deleted_leaves_the_results(
+    cli: CommandLine, pictures: Path
+) -> None:
+    cli.index(pictures / "picture-00.jpg", pictures / "picture-01.jpg")
+    (pictures / "picture-00.jpg").unlink()
+    assert cli("index", "--json").json["removed"] == 1
+    assert cli.status()["files"] == 1
+
+
+@pytest.mark.parametrize("command", ["index", "forget"])
+def test_empty_path_does_nothing(cli: CommandLine, command: str) -> None:
+    options = ["--model", "demo"] if command == "index" else []
+    assert "a path is empty" in cli(command, *options, "", expect=2).stderr
+    assert "a path is empty" in cli("status", "--library", "", expect=2).stderr
+
+
+def test_home_of_nobody_is_no_place(cli: CommandLine) -> None:
+    refused = cli("index", "--model", "demo", "~nosuchuser/x", expect=2)
+    assert "~nosuchuser" in refused.stderr

@@ -146,9 +146,15 @@ def test_another_model_takes_over_when_all_pictures_are_embedded_again(
         assert unchanged.status().model == "demo"
         assert len(unchanged.search("snow", top_k=99, min_probability=0.0)) == pictures
 
+    # A part of the pictures is not enough either.
+    single = next(folder.iterdir())
+    with open_library(library, model=tiny) as other:
+        assert "not embedded" in other.index([single]).warnings[0]
+        assert other.status().model == "demo"
+
     with open_library(library, model=tiny) as other:
         report = other.index()
-        assert (report.unchanged, report.embedded) == (pictures, pictures)
+        assert (report.unchanged, report.embedded) == (pictures, pictures - 1)
         assert other.status().model == tiny
         assert len(other.search("snow", top_k=99, min_probability=0.0)) == pictures
     with (
