@@ -22,7 +22,8 @@ HEADING = """\
 Written by `python scripts/write_cli_docs.py` from what `--help` says.
 
 Exit statuses, where a command does not say otherwise: 0 done, 2 error (one line says what, where
-and what to do), 130 interrupted. Results go to stdout; progress, warnings and errors to stderr.
+and what to do), 130 interrupted, 141 the reader of the output went away. Results go to stdout;
+progress, warnings and errors to stderr.
 
 Options that stand for many runs can be set once, in the file that `siglip-search paths` names:
 
