@@ -11,7 +11,7 @@ import numpy as np
 
 from siglip_index.records import Root
 from siglip_search.engine.chosen_model import space_of
-from siglip_search.engine.roots import Target, find_targets
+from siglip_search.engine.roots import Target, find_targets, refuse_to_hide
 from siglip_search.ingest.bookkeeping import count_without_reading, record_without_reading
 from siglip_search.ingest.pipeline import Pipeline
 from siglip_search.ingest.plan import Plan, RootPlan, plan_changes
@@ -120,6 +120,8 @@ def index_paths(
     started = time.monotonic()
     space = space_of(spec)
     targets = find_targets(paths, store.roots())
+    if not options.hidden:
+        refuse_to_hide(targets, store.roots())
     with store.write() as writer:
         writer.ensure_space(space)
         for target in targets:

@@ -31,6 +31,25 @@ class Target:
     root: Root | None
 
 
+def refuse_to_hide(targets: Sequence[Target], known: Sequence[Root]) -> None:
+    """Refuse a new root that would swallow a hidden folder which was indexed by name.
+
+    The new root would not look into it, and so its pictures would leave the results.
+
+    Raises:
+        PathError: There is such a folder.
+    """
+    for target in targets:
+        for root in known:
+            below = relative_to(root.path, target.path)
+            if below and any(part.startswith(b".") for part in below.split(b"/")):
+                raise PathError(
+                    f"{os.fsdecode(root.path)} is a hidden folder that was indexed by name, and "
+                    f"{os.fsdecode(target.path)} would swallow it",
+                    hint="Add --hidden to keep its pictures, or `siglip-search forget` it first.",
+                )
+
+
 def find_targets(paths: Sequence[str | os.PathLike[str]], known: Sequence[Root]) -> list[Target]:
     """Return what has to be scanned for these paths, or for every known root if there are none.
 
@@ -51,11 +70,24 @@ def find_targets(paths: Sequence[str | os.PathLike[str]], known: Sequence[Root])
     return [_target(path, known) for path in outermost]
 
 
+def _is_there(path: bytes) -> bool:
+    try:
+        os.lstat(path)
+    except PermissionError as error:
+        raise PathError(
+            f"{os.fsdecode(path)!r} cannot be looked at: {error.strerror}",
+            hint="Check the permissions of the folders above it.",
+        ) from None
+    except OSError:
+        return False
+    return True
+
+
 def _target(path: bytes, known: Sequence[Root]) -> Target:
     above = next((root for root in known if relative_to(path, root.path) is not None), None)
     if above is not None and path == above.path:
         return Target(path, b"", above)
-    if not os.path.lexists(path):
+    if not _is_there(path):
         hint = "Check the spelling, or connect the drive that it is on."
         if above is not None:
             hint = f"If it was deleted, index the whole folder again: {os.fsdecode(above.path)}"

@@ -320,3 +320,15 @@ def test_empty_path_does_nothing(cli: CommandLine, command: str) -> None:
 def test_home_of_nobody_is_no_place(cli: CommandLine) -> None:
     refused = cli("index", "--model", "demo", "~nosuchuser/x", expect=2)
     assert "~nosuchuser" in refused.stderr
+
+
+def test_hidden_folder_that_was_indexed_by_name_is_not_swallowed(
+    cli: CommandLine, pictures: Path
+) -> None:
+    (pictures / ".private").mkdir()
+    (pictures / "picture-00.jpg").rename(pictures / ".private" / "a.jpg")
+    assert cli.index(pictures / ".private")["added"] == 1
+    assert "--hidden" in cli("index", pictures, expect=2).stderr
+    assert cli.status()["files"] == 1
+    assert cli.index("--hidden", pictures)["added"] == 11
+    assert cli.status()["files"] == 12
