@@ -95,8 +95,8 @@ def refuse_taken_name(name: str, models_dir: Path, *, replace: bool) -> None:
     if (models_dir / name).exists() and not replace:
         raise ModelError(
             f"a model called {name!r} is installed already",
-            hint=f"`siglip-search model remove {name}` makes room (`model add --replace` does both), "
-            "or choose another `name` in model.toml.",
+            hint=f"`siglip-search model remove {name}` makes room, `model add --replace` takes its "
+            "place; or choose another `name` in model.toml.",
         )
 
 
