@@ -48,6 +48,9 @@ def demo(context: click.Context, directory: Path | None, keep: bool) -> None:
         )
     print(f"$ siglip-search index --model demo {shown_off.pictures}")
     print_summary(shown_off.report)
+    if directory is None and not keep:
+        shutil.rmtree(shown_off.pictures)
+        shutil.rmtree(shown_off.library)
     if shown_off.report.stopped:
         context.exit(EXIT_INTERRUPTED)
     for query, answer in shown_off.answers:
@@ -60,8 +63,6 @@ def demo(context: click.Context, directory: Path | None, keep: bool) -> None:
             print("nothing matches")
     print(f"\nEverything at a glance: {shown_off.sheet}")
     if directory is None and not keep:
-        shutil.rmtree(shown_off.pictures)
-        shutil.rmtree(shown_off.library)
         print("Ask it yourself:        siglip-search demo DIR")
     else:
         print(

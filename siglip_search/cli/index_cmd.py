@@ -113,17 +113,13 @@ def index(
         jobs=jobs or options.jobs,
     )
     with library, stopping_on_signals() as stop, ProgressLine(enabled=sys.stderr.isatty()) as line:
+        listener = IndexListener(
+            on_scanned=line.scanned, on_estimate=_tell_estimate, on_progress=line.progress
+        )
+        if json_events:
+            listener = dataclasses.replace(listener, on_commit=_print_event)
         report = library.index(
-            paths,
-            options=options,
-            stop=stop,
-            dry_run=dry_run,
-            listener=IndexListener(
-                on_scanned=line.scanned,
-                on_estimate=_tell_estimate,
-                on_progress=line.progress,
-                on_commit=_print_event if json_events else _nothing,
-            ),
+            paths, options=options, stop=stop, dry_run=dry_run, listener=listener
         )
     if as_json:
         print_json(report_object(report))
@@ -217,7 +213,3 @@ def _tell_estimate(estimate: Estimate) -> None:
 
 def _print_event(committed: Committed) -> None:
     print_json({"event": "committed", **dataclasses.asdict(committed)})
-
-
-def _nothing(_: Committed) -> None:
-    pass

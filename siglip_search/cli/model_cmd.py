@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,10 @@ from siglip_search.engine.chosen_model import add_model, all_installed
 from siglip_search.models.files import remove_model
 from siglip_search.models.registry import broken_models, find_row, registry_rows
 from siglip_search.settings import models_directory
+
+if TYPE_CHECKING:
+    from siglip_search.models.registry import RegistryRow
+    from siglip_search.models.spec import ModelSpec
 
 
 @click.group()
@@ -26,22 +31,22 @@ def list_models(as_json: bool) -> None:
     installed = {spec.name: spec for spec in all_installed()}
     rows = {row.name: row for row in registry_rows()}
     if as_json:
-        print_json(
-            [
+        models = []
+        for name in {**rows, **installed}:
+            # What we know of a model goes before what its folder says of itself.
+            known: RegistryRow | ModelSpec = rows.get(name) or installed[name]
+            models.append(
                 {
                     "name": name,
-                    "title": rows[name].title if name in rows else installed[name].title,
+                    "title": known.title,
                     "installed": name in installed,
-                    "licence": rows[name].licence if name in rows else installed[name].licence,
-                    "languages": list(
-                        rows[name].languages if name in rows else installed[name].languages
-                    ),
+                    "licence": known.licence,
+                    "languages": known.languages,
                     "download_bytes": rows[name].download_bytes if name in rows else None,
                     "directory": installed[name].directory if name in installed else None,
                 }
-                for name in {**rows, **installed}
-            ]
-        )
+            )
+        print_json(models)
         return
     width = max(len(name) for name in {**rows, **installed})
     for name, row in rows.items():
