@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from siglip_index.locations import join
 from siglip_index.records import Root
 from siglip_search.engine.chosen_model import space_of
 from siglip_search.engine.roots import Target, find_targets, refuse_to_hide
@@ -125,13 +126,14 @@ def index_paths(
     with store.write() as writer:
         writer.ensure_space(space)
         for target in targets:
-            # A root that cannot be reached keeps the device number under which it was known.
-            if target.root is None:
+            if target.root is None and not _is_no_picture(target):
                 writer.ensure_root(target.path, None)
+    # Once more: a new root may have absorbed known ones.
     survey = _survey(store, space.key, find_targets(paths, store.roots()), options, stop, listener)
     report = _carry_out(store, spec, survey, options, stop=stop, listener=listener)
     report.ignored += survey.ignored
     report.warnings.extend(survey.warnings)
+    report.stopped = stop.is_set()
     active = store.active_space()
     if not report.stopped and active is not None and active != space:
         missing = _visible_photos(store) - store.photos_in_space(space.key)
@@ -189,23 +191,16 @@ def _survey(
     for target in targets:
         root = target.root or Root(id=0, path=target.path, device=None)
         known = list(store.files(root.id)) if store and root.id else []
-        name = os.fsdecode(target.path)
-        if not os.path.exists(target.path):
-            if _is_deleted_picture(target.path, known):
-                survey.plans.append(RootPlan(root, Plan(removed=known)))
-                continue
-            survey.warnings.append(
-                f"{name} is not there (unmounted?): its {len(known):,} files are kept"
+        if os.path.exists(target.path):
+            scanned = scan(
+                target.path,
+                rules,
+                within=target.within,
+                should_stop=stop.is_set,
+                on_progress=listener.on_scanned,
             )
-            survey.plans.append(RootPlan(root, Plan(unreachable=known)))
-            continue
-        scanned = scan(
-            target.path,
-            rules,
-            within=target.within,
-            should_stop=stop.is_set,
-            on_progress=listener.on_scanned,
-        )
+        else:
+            scanned = _scan_of_missing(target.path, known)
         if stop.is_set():
             return _Survey()  # half a scan proves nothing
         plan = plan_changes(
@@ -216,7 +211,7 @@ def _survey(
             retry_failed=options.retry_failed,
         )
         survey.ignored += scanned.ignored
-        survey.warnings.extend(_warnings(name, scanned, plan))
+        survey.warnings.extend(_warnings(target, scanned, plan))
         survey.plans.append(RootPlan(root, plan))
     return survey
 
@@ -230,23 +225,41 @@ def _visible_photos(store: Store) -> set[int]:
     }
 
 
-def _is_deleted_picture(path: bytes, known: Sequence[KnownFile]) -> bool:
-    """Tell whether a root that was one picture is gone while its folder is still there."""
+def _scan_of_missing(path: bytes, known: Sequence[KnownFile]) -> ScanResult:
+    """Return a scan that saw nothing below a root that is not there.
+
+    A folder may be unmounted, so it counts as empty. Of a root that was one picture the folder that
+    it lay in still tells whether its drive is there.
+    """
+    nothing = ScanResult(
+        files=[], ignored=0, unreadable=[], dangling_links=[], devices={}, entries_at_root=0
+    )
+    if [file.path for file in known] != [b""]:
+        return nothing
     try:
         device = os.stat(os.path.dirname(path)).st_dev
     except OSError:
-        return False
-    return [(file.path, file.device) for file in known] == [(b"", device)]
+        return nothing
+    return replace(nothing, devices={b"": device}, entries_at_root=1)
 
 
-def _warnings(name: str, scanned: ScanResult, plan: Plan) -> list[str]:
+def _is_no_picture(target: Target) -> bool:
+    """Tell whether the target is a single file that is none of our business."""
+    return os.path.isfile(target.path) and scan(target.path, ScanRules()).ignored > 0
+
+
+def _warnings(target: Target, scanned: ScanResult, plan: Plan) -> list[str]:
+    name = os.fsdecode(target.path)
     warnings = [
-        f"{os.fsdecode(os.path.join(os.fsencode(name), path))}: {reason}"
-        for path, reason in scanned.unreadable
+        f"{os.fsdecode(join(target.path, path))}: {reason}" for path, reason in scanned.unreadable
     ]
+    asked_for = join(target.path, target.within)
+    if scanned.ignored and os.path.isfile(asked_for):
+        warnings.append(f"{os.fsdecode(asked_for)} is not a picture: it is ignored")
     if plan.unreachable and scanned.entries_at_root == 0:
+        state = "empty" if os.path.exists(target.path) else "not there"
         warnings.append(
-            f"{name} is empty (unmounted?): its {len(plan.unreachable):,} files are kept; "
+            f"{name} is {state} (unmounted?): its {len(plan.unreachable):,} files are kept; "
             f"`siglip-search forget` removes them"
         )
     elif plan.unreachable:

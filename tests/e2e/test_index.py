@@ -307,6 +307,7 @@ def test_single_picture_that_was_deleted_leaves_the_results(
     cli.index(pictures / "picture-00.jpg", pictures / "picture-01.jpg")
     (pictures / "picture-00.jpg").unlink()
     assert cli("index", "--json").json["removed"] == 1
+    assert cli("index", "--json").json["removed"] == 0  # it was gone already
     assert cli.status()["files"] == 1
 
 
@@ -332,3 +333,12 @@ def test_hidden_folder_that_was_indexed_by_name_is_not_swallowed(
     assert cli.status()["files"] == 1
     assert cli.index("--hidden", pictures)["added"] == 11
     assert cli.status()["files"] == 12
+
+
+def test_file_that_is_no_picture_gets_one_clear_line(cli: CommandLine, pictures: Path) -> None:
+    notes = pictures / "notes.txt"
+    notes.write_text("no picture")
+    report = cli.index(notes, pictures / "picture-00.jpg")
+    assert (report["added"], report["ignored"]) == (1, 1)
+    assert report["warnings"] == [f"{notes} is not a picture: it is ignored"]
+    assert cli.status()["roots"] == [str(pictures / "picture-00.jpg")]

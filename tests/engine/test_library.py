@@ -172,3 +172,16 @@ def test_model_whose_towers_do_not_fit_is_not_added(tmp_path: Path, tiny_model: 
     with pytest.raises(ModelError):
         add_model(broken, replace=False)
     assert not models_directory().exists() or not list(models_directory().iterdir())
+
+
+def test_stop_amid_the_scan_is_no_completed_run(tmp_path: Path, gallery: Path) -> None:
+    folder = tmp_path / "pictures"
+    shutil.copytree(gallery / "snow", folder)
+    stop = threading.Event()
+    stop.set()
+    with open_library(tmp_path / "library", model="demo") as library:
+        pictures = library.index([folder]).added
+        report = library.index([folder], stop=stop)
+        assert report.stopped
+        assert (report.seen, report.removed) == (0, 0)
+        assert library.status().counts.pictures == pictures
