@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
@@ -213,9 +214,16 @@ def _size(row: RegistryRow) -> str:
 
 
 def _folders(models_dir: Path) -> Iterator[Path]:
-    if not models_dir.is_dir():
+    if not os.path.isdir(models_dir):
         return
-    for directory in sorted(models_dir.iterdir()):
+    try:
+        directories = sorted(models_dir.iterdir())
+    except OSError as error:
+        raise ModelError(
+            f"the folder of the models, {models_dir}, cannot be read: {error.strerror}",
+            hint="Check its permissions.",
+        ) from error
+    for directory in directories:
         # A leading dot marks a folder that is being filled or taken away.
         if not directory.name.startswith(".") and (directory / MODEL_FILE).is_file():
             yield directory
