@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +16,8 @@ from siglip_search.models.model_folder import load_model_folder
 from siglip_search.models.registry import registry_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from siglip_search.models.spec import ModelSpec
 
 _STAGING_PREFIX: Final = ".adding-"
@@ -38,15 +41,12 @@ def add_model_folder(source: Path, models_dir: Path, *, replace: bool = False) -
     refuse_taken_name(spec.name, models_dir, replace=replace)
     try:
         models_dir.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=f"{_STAGING_PREFIX}{spec.name}-", dir=models_dir))
-        try:
+        with staging_folder(models_dir, spec.name) as staged:
             for name in spec.files:
                 target = staged / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source / name, target)
             return install_folder(staged, models_dir, spec.name)
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
     except OSError as error:
         raise storage_error(f"the model {spec.name!r} cannot be added", error) from error
 
@@ -98,6 +98,20 @@ def refuse_taken_name(name: str, models_dir: Path, *, replace: bool) -> None:
             hint=f"`siglip-search model remove {name}` makes room, `model add --replace` takes its "
             "place; or choose another `name` in model.toml.",
         )
+
+
+@contextmanager
+def staging_folder(models_dir: Path, name: str) -> Iterator[Path]:
+    """Give a folder to fill and hand to `install_folder`; what is left of it is deleted.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    staged = Path(tempfile.mkdtemp(prefix=f"{_STAGING_PREFIX}{name}-", dir=models_dir))
+    try:
+        yield staged
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
 
 
 def install_folder(staged: Path, models_dir: Path, name: str) -> ModelSpec:

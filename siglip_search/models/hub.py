@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from siglip_search.errors import DownloadError, ModelError
 from siglip_search.models.checkpoint_scalars import ReadRange, read_scale_and_bias
-from siglip_search.models.files import install_folder, refuse_taken_name
+from siglip_search.models.files import install_folder, refuse_taken_name, staging_folder
 from siglip_search.models.hub_errors import hub_errors
+from siglip_search.models.model_folder import sha256_of
 from siglip_search.models.registry import OFFLINE_REMARK
 from siglip_search.models.spec import MODEL_FILE
 
@@ -154,7 +154,7 @@ def _from_cache(source: HubSource) -> _Fetched:
         text=cached(source.onnx_repo, source.text_file),
         tokenizer=cached(source.tokenizer_repo, source.tokenizer_file),
         preprocessor=cached(source.checkpoint_repo, source.preprocessor_file),
-        checkpoint=f"sha256:{_sha256(weights)}",
+        checkpoint=f"sha256:{sha256_of(weights)}",
         logit_scale=scale,
         logit_bias=bias,
         ours=False,
@@ -246,7 +246,7 @@ def _download(
 def _is_content(path: Path, etag: str) -> bool:
     """Compare a file with the hub's etag: SHA-256 of large files, git's blob SHA-1 of others."""
     if len(etag) == 64:
-        return _sha256(path) == etag
+        return sha256_of(path) == etag
     if len(etag) == 40:
         content = path.read_bytes()
         blob = b"blob %d\0" % len(content) + content
@@ -263,23 +263,20 @@ def _identity(weights: _RemoteFile) -> str:
 def _assemble(
     row: RegistryRow, source: HubSource, fetched: _Fetched, models_dir: Path
 ) -> ModelSpec:
-    if source.tokenizer_sha256 not in (None, _sha256(fetched.tokenizer)):
+    if source.tokenizer_sha256 not in (None, sha256_of(fetched.tokenizer)):
         raise DownloadError(
             f"{source.tokenizer_file} of {source.tokenizer_repo} is not the tokenizer that "
             f"{row.name} was trained with",
             hint=f"The repository has changed: upgrade siglip-search. {OFFLINE_REMARK}",
         )
     description = _model_toml(row, source, fetched)
-    staged = Path(tempfile.mkdtemp(prefix=f".adding-{row.name}-", dir=models_dir))
-    try:
+    with staging_folder(models_dir, row.name) as staged:
         place = _link_or_copy if fetched.ours else shutil.copyfile
         place(fetched.tokenizer, staged / "tokenizer.model")
         place(fetched.vision, staged / "vision.onnx")
         place(fetched.text, staged / "text.onnx")
         (staged / MODEL_FILE).write_text(description, encoding="utf-8")
         return install_folder(staged, models_dir, row.name)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
@@ -344,8 +341,3 @@ def _unexpected(row: RegistryRow, where: str, what: str) -> DownloadError:
         f"{where} {what}, which is not what {row.name} needs",
         hint=f"The repository has changed: upgrade siglip-search. {OFFLINE_REMARK}",
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -252,7 +252,7 @@ def _spec(values: Mapping[str, object], directory: Path) -> ModelSpec:
             preprocessing=preprocessing,
             vision=vision,
             text=text,
-            tokenizer_sha256=_sha256(directory / text.tokenizer_file),
+            tokenizer_sha256=_tokenizer_sha256(directory / text.tokenizer_file),
         ),
     )
 
@@ -316,10 +316,19 @@ def _score(table: _Table) -> ScoreSpec:
     )
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content, 64 hexadecimal digits.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _tokenizer_sha256(path: Path) -> str:
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise ModelError(
             f"{path} cannot be read: {error.strerror or error}",
