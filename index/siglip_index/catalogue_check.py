@@ -56,6 +56,11 @@ _CONTRADICTIONS = (
         "SELECT EXISTS (SELECT 1 FROM space) AND NOT EXISTS (SELECT 1 FROM space"
         " JOIN meta ON meta.key = 'active_space' AND meta.value = space.id)",
     ),
+    (
+        "the model space that is being filled is not there",
+        "SELECT count(*) FROM meta WHERE key = 'coming_space'"
+        " AND value NOT IN (SELECT id FROM space)",
+    ),
 )
 
 

@@ -100,11 +100,26 @@ def space_row(connection: sqlite3.Connection, key: str) -> SpaceRow:
 
 def active_space(connection: sqlite3.Connection) -> Space | None:
     """Return the space that searches use, None in an empty library."""
+    return _space_called(connection, "active_space")
+
+
+def coming_space(connection: sqlite3.Connection) -> Space | None:
+    """Return the space that is being filled to become the active one, None if none is."""
+    return _space_called(connection, "coming_space")
+
+
+def _space_called(connection: sqlite3.Connection, part: str) -> Space | None:
     row = connection.execute(
         "SELECT space.key, space.dimension, space.model FROM space"
-        " JOIN meta ON meta.key = 'active_space' AND meta.value = space.id"
+        " JOIN meta ON meta.key = ? AND meta.value = space.id",
+        [part],
     ).fetchone()
     return None if row is None else Space(*row)
+
+
+def vectors_by_space(connection: sqlite3.Connection) -> dict[int, int]:
+    """Return how many vectors each space has, by the space's row number."""
+    return dict(connection.execute("SELECT space_id, count(*) FROM vector GROUP BY space_id"))
 
 
 def roots(connection: sqlite3.Connection) -> list[Root]:

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from siglip_index import half_vectors
-from siglip_index.catalogue_read import chunks, generation, marks, roots, space_row
+from siglip_index.catalogue_read import active_space, chunks, generation, marks, roots, space_row
 from siglip_index.errors import InvalidVectorError
 from siglip_index.locations import display_text, join, relative_to, storable_text
 from siglip_index.records import Root
-from siglip_index.repair import repair_catalogue
+from siglip_index.repair import FORGET_PHOTOS_WITHOUT_VECTOR, repair_catalogue
 
 if TYPE_CHECKING:
     import sqlite3
@@ -92,7 +92,12 @@ class CatalogueWriter:
         """See `StoreWriter.ensure_space`."""
         self._connection.execute(
             "INSERT OR IGNORE INTO space (key, dimension, model, log_start) VALUES (?, ?, ?, ?)",
-            [space.key, space.dimension, storable_text(space.model), self._generation - 1],
+            # Nothing older counts: a space of this key and number may have been dropped before.
+            [space.key, space.dimension, storable_text(space.model), self._generation],
+        )
+        self._connection.execute(
+            "UPDATE space SET model = ? WHERE key = ? AND model <> ?",
+            [storable_text(space.model), space.key, storable_text(space.model)],
         )
         row = space_row(self._connection, space.key)
         if row.space.dimension != space.dimension:
@@ -108,6 +113,37 @@ class CatalogueWriter:
         """See `StoreWriter.activate_space`."""
         row = space_row(self._connection, key)
         self._connection.execute("UPDATE meta SET value = ? WHERE key = 'active_space'", [row.id])
+        self._connection.execute(
+            "DELETE FROM meta WHERE key = 'coming_space' AND value = ?", [row.id]
+        )
+
+    def prepare_space(self, key: str | None) -> None:
+        """See `StoreWriter.prepare_space`."""
+        self._connection.execute("DELETE FROM meta WHERE key = 'coming_space'")
+        if key is not None:
+            row = space_row(self._connection, key)
+            self._connection.execute(
+                "INSERT INTO meta (key, value) VALUES ('coming_space', ?)", [row.id]
+            )
+
+    def drop_space(self, key: str) -> int:
+        """See `StoreWriter.drop_space`."""
+        row = space_row(self._connection, key)
+        active = active_space(self._connection)
+        if active is not None and active.key == key:
+            raise ValueError(f"the space {key!r} is the active one")
+        self._settle()
+        self._spaces.pop(key, None)
+        vectors = self._connection.execute("DELETE FROM vector WHERE space_id = ?", [row.id])
+        for table in ("change", "snapshot"):
+            self._connection.execute(f"DELETE FROM {table} WHERE space_id = ?", [row.id])  # noqa: S608
+        self._connection.execute(
+            "DELETE FROM meta WHERE key = 'coming_space' AND value = ?", [row.id]
+        )
+        self._connection.execute("DELETE FROM space WHERE id = ?", [row.id])
+        for statement in FORGET_PHOTOS_WITHOUT_VECTOR:
+            self._connection.execute(statement)
+        return vectors.rowcount
 
     def ensure_root(self, path: bytes, device: int | None) -> Root:
         """See `StoreWriter.ensure_root`."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
 
-from siglip_index import catalogue_read, snapshot
+from siglip_index import catalogue_read, half_vectors, snapshot
 from siglip_index.database import (
     DATABASE_NAME,
     explained,
@@ -22,7 +22,7 @@ from siglip_index.errors import LibraryAccessError, StoreError
 from siglip_index.local_disk import refuse_network_file_system
 from siglip_index.lock import WriterLock
 from siglip_index.reader_pool import ReaderPool
-from siglip_index.records import Neighbour
+from siglip_index.records import Neighbour, SpaceUsage
 from siglip_index.resident_index import ResidentIndex
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class LocalStore:
     def __init__(self, directory: Path, *, writable: bool) -> None:
         self._directory = Path(directory)
         self._path = self._directory / DATABASE_NAME
-        self._resident: dict[int, ResidentIndex] = {}
+        self._resident: dict[tuple[int, str], ResidentIndex] = {}
         self._resident_lock = threading.Lock()
         self._write_lock = threading.RLock()
         self._writing = False
@@ -160,6 +160,28 @@ class LocalStore:
     def active_space(self) -> Space | None:
         """See `Store.active_space`."""
         return self._read(catalogue_read.active_space)
+
+    def coming_space(self) -> Space | None:
+        """See `Store.coming_space`."""
+        return self._read(catalogue_read.coming_space)
+
+    def space_usage(self) -> list[SpaceUsage]:
+        """See `Store.space_usage`. The database's own bookkeeping for a vector is left out."""
+        rows, vectors = self._read(
+            lambda connection: (
+                catalogue_read.space_rows(connection),
+                catalogue_read.vectors_by_space(connection),
+            )
+        )
+        return [
+            SpaceUsage(
+                row.space,
+                vectors.get(row.id, 0),
+                vectors.get(row.id, 0) * row.space.dimension * half_vectors.BYTES_PER_VALUE
+                + snapshot.size_bytes(self._directory, row.id),
+            )
+            for row in rows
+        ]
 
     def roots(self) -> list[Root]:
         """See `Store.roots`."""
@@ -260,10 +282,12 @@ class LocalStore:
         return index, self._read(partial(catalogue_read.photo_ids_where, where=where))
 
     def _resident_index(self, row: SpaceRow) -> ResidentIndex:
+        # Both, for the number of a space that was dropped can come to mean another.
+        key = row.id, row.space.key
         with self._resident_lock:
-            if row.id not in self._resident:
-                self._resident[row.id] = ResidentIndex(self._directory, row)
-            return self._resident[row.id]
+            if key not in self._resident:
+                self._resident[key] = ResidentIndex(self._directory, row)
+            return self._resident[key]
 
     @contextmanager
     def write(self) -> Iterator[StoreWriter]:
@@ -336,6 +360,23 @@ class LocalStore:
         with self._resident_lock:
             self._resident.clear()
         self.write_snapshot()
+
+    def compact(self) -> None:
+        """Give the room of what was deleted back to the file system.
+
+        The database is written anew, so that for a while its size is needed once more.
+
+        Raises:
+            DiskFullError: There is no room for that; nothing is lost, and the space that was freed
+                will be used by what comes.
+        """
+        with self._write_lock, explained(self._directory):
+            connection = self._writable_database().conn
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            snapshot.sweep(
+                self._directory, [row.id for row in self._pool.run(catalogue_read.space_rows)]
+            )
 
     def disk_usage(self) -> dict[str, int]:
         """Return the bytes taken by "database" (its write-ahead log included) and "snapshots"."""

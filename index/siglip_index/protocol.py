@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Photo,
         Root,
         Space,
+        SpaceUsage,
         StoreCounts,
         Where,
     )
@@ -92,11 +93,29 @@ class StoreWriter(Protocol):
     """One transaction: everything done through it is committed together, or not at all."""
 
     def ensure_space(self, space: Space) -> None:
-        """Make the space known; the first one becomes the active one."""
+        """Make the space known, or give it the model's new name; the first becomes active."""
         ...
 
     def activate_space(self, key: str) -> None:
-        """Let searches use this space from now on."""
+        """Let searches use this space from now on; if it was the coming one, there is none."""
+        ...
+
+    def prepare_space(self, key: str | None) -> None:
+        """Remember that this space is being filled to become the active one; None for none."""
+        ...
+
+    def drop_space(self, key: str) -> int:
+        """Delete a space with all its vectors, and photos that have a vector nowhere else.
+
+        Files of such photos are read again by the next run.
+
+        Returns:
+            How many vectors were deleted.
+
+        Raises:
+            ValueError: It is the active one.
+            UnknownSpaceError: There is none of this key.
+        """
         ...
 
     def ensure_root(self, path: bytes, device: int | None) -> Root:
@@ -171,6 +190,14 @@ class Store(Protocol):
 
     def active_space(self) -> Space | None:
         """Return the space that searches use, None in an empty library."""
+        ...
+
+    def coming_space(self) -> Space | None:
+        """Return the space that is being filled to become the active one, None if none is."""
+        ...
+
+    def space_usage(self) -> list[SpaceUsage]:
+        """Return how much each space holds, oldest first."""
         ...
 
     def roots(self) -> list[Root]:

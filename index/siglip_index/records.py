@@ -26,6 +26,21 @@ class Space:
 
 
 @dataclass(frozen=True, slots=True)
+class SpaceUsage:
+    """How much a space holds.
+
+    Attributes:
+        space: The space.
+        vectors: Of photos that are visible or not yet pruned.
+        disk_bytes: About how much its vectors and its snapshot take.
+    """
+
+    space: Space
+    vectors: int
+    disk_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Fingerprint:
     """What one stat call tells about a file's content.
 

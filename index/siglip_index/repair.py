@@ -17,17 +17,22 @@ _IS_NAMED = (
     "EXISTS (SELECT 1 FROM file WHERE file.photo_id = photo.id AND file.vanished_at IS NULL)"
 )
 
-_STEPS = (
-    "DELETE FROM vector WHERE photo_id NOT IN (SELECT id FROM photo)"
-    " OR space_id NOT IN (SELECT id FROM space)",
-    "DELETE FROM file WHERE root_id NOT IN (SELECT id FROM root)",
+FORGET_PHOTOS_WITHOUT_VECTOR = (
     # A file that names no content and has no failure is read again by the next indexing run.
     "UPDATE file SET photo_id = NULL WHERE photo_id IS NOT NULL AND photo_id NOT IN"
     f" (SELECT id FROM photo WHERE {_HAS_VECTOR})",
     f"DELETE FROM photo WHERE NOT {_HAS_VECTOR}",
+)
+
+_STEPS = (
+    "DELETE FROM vector WHERE photo_id NOT IN (SELECT id FROM photo)"
+    " OR space_id NOT IN (SELECT id FROM space)",
+    "DELETE FROM file WHERE root_id NOT IN (SELECT id FROM root)",
+    *FORGET_PHOTOS_WITHOUT_VECTOR,
     f"UPDATE photo SET vanished_at = NULL WHERE vanished_at IS NOT NULL AND {_IS_NAMED}",
     f"UPDATE photo SET vanished_at = :now WHERE vanished_at IS NULL AND NOT {_IS_NAMED}",
-    "DELETE FROM meta WHERE key = 'active_space' AND value NOT IN (SELECT id FROM space)",
+    "DELETE FROM meta WHERE key IN ('active_space', 'coming_space')"
+    " AND value NOT IN (SELECT id FROM space)",
     "INSERT OR IGNORE INTO meta (key, value)"
     " SELECT 'active_space', min(id) FROM space HAVING min(id) IS NOT NULL",
     # Without log and snapshots every index in memory, in any process, is built anew.

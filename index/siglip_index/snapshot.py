@@ -201,11 +201,13 @@ def write_manifest(directory: Path, space_id: int, manifest: Manifest) -> None:
 
 
 def leftovers(directory: Path, space_ids: Iterable[int]) -> list[Path]:
-    """Return temporary files and index files that no manifest names.
+    """Return temporary files, manifests of no space, and index files that no manifest names.
 
     A crash leaves them; only the holder of the writer's lock may delete them.
     """
     named: set[str] = set()
+    space_ids = list(space_ids)
+    manifests = {manifest_path(directory, space_id).name for space_id in space_ids}
     for space_id in space_ids:
         with suppress(SnapshotError):
             manifest = read_manifest(directory, space_id)
@@ -217,8 +219,8 @@ def leftovers(directory: Path, space_ids: Iterable[int]) -> list[Path]:
         if path.name.endswith(TEMPORARY_SUFFIX)
         or (
             path.name.startswith(_PREFIX)
-            and path.name.endswith(_INDEX_SUFFIX)
-            and path.name not in named
+            and path.name.endswith((_INDEX_SUFFIX, _MANIFEST_SUFFIX))
+            and path.name not in named | manifests
         )
     )
 
@@ -234,10 +236,11 @@ def sweep(directory: Path, space_ids: Iterable[int]) -> int:
     return swept
 
 
-def size_bytes(directory: Path) -> int:
-    """Return how much space all snapshot files take."""
+def size_bytes(directory: Path, space_id: int | None = None) -> int:
+    """Return how much space the snapshot files of a space take, or those of all."""
     total = 0
-    for path in directory.glob(f"{_PREFIX}*"):
+    pattern = f"{_PREFIX}*" if space_id is None else f"{_PREFIX}{space_id}[-.]*"
+    for path in directory.glob(pattern):
         with suppress(OSError):
             total += path.stat().st_size
     return total

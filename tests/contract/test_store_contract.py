@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -350,6 +350,72 @@ def test_two_spaces_side_by_side(store: Store) -> None:
     assert store.active_space() == OTHER_SPACE
 
 
+def test_coming_space_is_remembered_until_it_is_active(store: Store) -> None:
+    assert store.coming_space() is None
+    fill(store, 1)
+    with store.write() as writer:
+        writer.ensure_space(OTHER_SPACE)
+        writer.prepare_space(OTHER_SPACE.key)
+        with pytest.raises(UnknownSpaceError):
+            writer.prepare_space("nowhere")
+        writer.prepare_space(OTHER_SPACE.key)
+    assert store.coming_space() == OTHER_SPACE
+    assert store.active_space() == SPACE
+    with store.write() as writer:
+        writer.activate_space(SPACE.key)
+    assert store.coming_space() == OTHER_SPACE
+    with store.write() as writer:
+        writer.prepare_space(None)
+    assert store.coming_space() is None
+    with store.write() as writer:
+        writer.prepare_space(OTHER_SPACE.key)
+        writer.activate_space(OTHER_SPACE.key)
+    assert (store.coming_space(), store.active_space()) == (None, OTHER_SPACE)
+
+
+def test_space_takes_the_name_of_the_model_that_uses_it_now(store: Store) -> None:
+    fill(store, 1)
+    with store.write() as writer:
+        writer.ensure_space(replace(SPACE, model="sample-int8"))
+    active = store.active_space()
+    assert active is not None
+    assert (active.key, active.model) == (SPACE.key, "sample-int8")
+    assert len(store.photos_in_space(SPACE.key)) == 1
+
+
+def test_dropped_space_takes_its_vectors_along_and_nothing_else(store: Store) -> None:
+    ids = fill(store, 3)
+    vectors = unit_vectors(4, OTHER_SPACE.dimension, seed=5)
+    with store.write() as writer:
+        writer.ensure_space(OTHER_SPACE)
+        writer.prepare_space(OTHER_SPACE.key)
+        writer.add_photo(OTHER_SPACE.key, new_photo(1, vectors[1]))
+        (root, *_) = store.roots()
+        alone = writer.add_photo(OTHER_SPACE.key, new_photo(9, vectors[3]))
+        writer.link_files(alone, [FileEntry(root.id, b"alone.jpg", Fingerprint(9, 9))])
+    used = {usage.space.key: usage.vectors for usage in store.space_usage()}
+    assert used == {SPACE.key: 3, OTHER_SPACE.key: 2}
+    assert photo_ids(store, space=OTHER_SPACE) == {ids[1], alone}
+    with pytest.raises(ValueError, match="active"), store.write() as writer:
+        writer.drop_space(SPACE.key)
+    with store.write() as writer:
+        assert writer.drop_space(OTHER_SPACE.key) == 2
+    assert store.spaces() == [SPACE]
+    assert store.coming_space() is None
+    assert photo_ids(store) == set(ids)
+    assert store.counts().pictures == 3
+    # The picture that had a vector nowhere else will be read again.
+    (known,) = [file for file in store.files(root.id) if file.path == b"alone.jpg"]
+    assert (known.photo_id, known.failure, known.present) == (None, None, True)
+    with pytest.raises(UnknownSpaceError):
+        store.nearest(OTHER_SPACE.key, vectors[:1], 3)
+    # The same space again begins empty.
+    with store.write() as writer:
+        writer.ensure_space(OTHER_SPACE)
+        again = writer.add_photo(OTHER_SPACE.key, new_photo(2, vectors[2]))
+    assert photo_ids(store, space=OTHER_SPACE) == {again}
+
+
 def test_iter_vectors_gives_all_visible_in_batches(store: Store) -> None:
     ids = fill(store, 10)
     (root,) = store.roots()
@@ -476,6 +542,7 @@ operations = st.tuples(
             "drop_root",
             "prune",
             "absorb",
+            "drop_space",
         ]
     ),
     st.integers(0, CONTENTS - 1),
@@ -492,6 +559,7 @@ transactions = st.tuples(
 class ModelFile:
     content: int | None
     present: bool = True
+    failed: bool = False
 
 
 @dataclass
@@ -503,7 +571,7 @@ class Model:
     roots: set[bytes] = field(default_factory=set)
 
     def copy(self) -> Model:
-        files = {path: ModelFile(file.content, file.present) for path, file in self.files.items()}
+        files = {path: replace(file) for path, file in self.files.items()}
         vectors = {content: set(spaces) for content, spaces in self.vectors.items()}
         return Model(files, vectors, set(self.roots))
 
@@ -552,7 +620,7 @@ class Driver:
             entry = file_entry(root.id, path[len(root_path) + 1 :], content)
             if what == "fail":
                 writer.record_failure(entry, "no picture")
-                model.files[path] = ModelFile(None)
+                model.files[path] = ModelFile(None, failed=True)
                 return
             if what == "copy" and content not in model.vectors:
                 return
@@ -569,6 +637,15 @@ class Driver:
         elif what == "absorb":
             writer.ensure_root(b"/photos", 5)
             model.roots = {b"/photos"}
+        elif what == "drop_space":
+            writer.drop_space(OTHER_SPACE.key)
+            writer.ensure_space(OTHER_SPACE)
+            for spaces in model.vectors.values():
+                spaces.discard(OTHER_SPACE.key)
+            model.vectors = {c: spaces for c, spaces in model.vectors.items() if spaces}
+            for file in model.files.values():
+                if file.content not in model.vectors:
+                    file.content = None  # to be read again
         elif what == "prune":
             writer.prune(math.inf)
             self.deleted |= {p for p, file in model.files.items() if not file.present}
@@ -615,7 +692,7 @@ def compare(store: Store, model: Model) -> None:
     assert store.counts() == StoreCounts(
         pictures=len(visible),
         files=sum(file.content is not None for file in present),
-        failed=sum(file.content is None for file in present),
+        failed=sum(file.failed for file in present),
         vanished=len(model.vectors) - len(visible),
     )
     assert {root.path for root in store.roots()} == model.roots

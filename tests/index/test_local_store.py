@@ -16,6 +16,7 @@ from stored_samples import SPACE, as_stored, fill, unit_vectors
 from siglip_index import open_store
 from siglip_index.errors import LibraryAccessError, LibraryBusyError
 from siglip_index.local_store import delete_library, library_files
+from siglip_index.records import Space
 from siglip_index.verify import verify
 
 if TYPE_CHECKING:
@@ -220,4 +221,21 @@ def test_library_that_is_being_written_is_not_deleted(tmp_path: Path) -> None:
         with pytest.raises(LibraryBusyError):
             delete_library(tmp_path)
         assert store.counts().pictures == 3
+    assert verify(tmp_path).is_whole
+
+
+def test_room_of_a_dropped_space_goes_back_to_the_disk(tmp_path: Path) -> None:
+    wide = Space("wide", 1024, "wide")
+    with open_store(tmp_path, writable=True) as store:
+        fill(store, 300)
+        fill(store, 300, space=wide)
+        store.write_snapshot(force=True)
+        before = sum(store.disk_usage().values())
+        with store.write() as writer:
+            assert writer.drop_space(wide.key) == 300
+        store.compact()
+        after = sum(store.disk_usage().values())
+        # Half precision, in the database and in the snapshot.
+        assert before - after > 0.9 * 2 * 300 * 1024 * 2
+        assert [path.name for path in tmp_path.glob("vectors-2*")] == []
     assert verify(tmp_path).is_whole
