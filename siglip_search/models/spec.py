@@ -14,9 +14,16 @@ MODEL_FILE: Final = "model.toml"
 
 Resize = Literal["squash", "shortest-side-crop"]
 Resample = Literal["bilinear", "bicubic"]
-Canonicalization = Literal["lowercase", "lowercase-no-punctuation"]
-TokenizerKind = Literal["sentencepiece"]
+Canonicalization = Literal["lowercase", "lowercase-no-punctuation", "clip"]
+TokenizerKind = Literal["sentencepiece", "clip-bpe"]
 Precision = Literal["fp32", "fp16", "int8"]
+
+MIN_MEAN_COSINE: Final = 0.99
+"""A variant whose embeddings agree less with the reference's is a space of its own."""
+MIN_RECALL_AT_10: Final = 0.95
+"""Likewise for the share of the reference's ten best pictures that the variant finds."""
+MIN_PICTURES: Final = 500
+"""An agreement measured on fewer of the user's own pictures decides nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,7 @@ class TextSpec:
         length: Number of ids per text, end and padding included.
         pad_id: Fills up to `length`; part of the model, for SigLIP pools the last position.
         end_id: Closes every text.
+        start_id: Opens every text; None for a model without one.
     """
 
     file: str
@@ -70,6 +78,7 @@ class TextSpec:
     length: int
     pad_id: int
     end_id: int
+    start_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +97,50 @@ class ScoreSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelSpec:
-    """One model folder whose facts have been checked.
+class Agreement:
+    """How well a variant's embeddings agree with those of the towers that it was made from.
+
+    Attributes:
+        pictures: How many of the user's own pictures were compared.
+        mean_cosine: Between the two embeddings of a picture or text, in [-1, 1].
+        worst_cosine: The least of them.
+        recall_at_10: Share of the reference's ten best pictures that are among the variant's ten
+            best, mean over the queries, in [0, 1].
+    """
+
+    pictures: int
+    mean_cosine: float
+    worst_cosine: float
+    recall_at_10: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the variant may share the embedding space of its reference."""
+        return (
+            self.pictures >= MIN_PICTURES
+            and self.mean_cosine >= MIN_MEAN_COSINE
+            and self.recall_at_10 >= MIN_RECALL_AT_10
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class VariantSpec:
+    """Where towers of another precision came from.
+
+    Attributes:
+        of: Name of the model with the same checkpoint in full precision.
+        recipe: How and by whom they were made; two recipes are two variants.
+        agreement: With that model; None until it has been measured.
+    """
+
+    of: str
+    recipe: str
+    agreement: Agreement | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """What `model.toml` says.
 
     Attributes:
         name: Name that the user types; lower case, safe as a folder name.
@@ -103,10 +154,7 @@ class ModelSpec:
         vision: The picture tower.
         text: The text tower.
         score: From cosine to probability.
-        directory: The folder.
-        space_key: Identity of the embedding space, 64 hexadecimal digits: vectors are comparable
-            if and only if their keys are equal. Covers checkpoint, preprocessing, text facts and
-            the tokenizer's content; not the tower files, their precision, or the score.
+        variant: Set for towers that were made from others, of another precision, say.
     """
 
     name: str
@@ -120,6 +168,21 @@ class ModelSpec:
     vision: VisionSpec
     text: TextSpec
     score: ScoreSpec
+    variant: VariantSpec | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec(ModelFacts):
+    """One model folder whose facts have been checked.
+
+    Attributes:
+        directory: The folder.
+        space_key: Identity of the embedding space, 64 hexadecimal digits: vectors are comparable
+            if and only if their keys are equal. Covers checkpoint, preprocessing, text facts and
+            the tokenizer's content; not the tower files, their precision, or the score. Only a
+            variant that has not been shown to agree with its reference is a space of its own.
+    """
+
     directory: Path
     space_key: str
 
@@ -151,6 +214,11 @@ class ModelSpec:
         )
         return tuple(dict.fromkeys(named))
 
+    @property
+    def disk_bytes(self) -> int:
+        """How much its files take on disk."""
+        return sum((self.directory / name).stat().st_size for name in self.files)
+
 
 def space_key_of(
     *,
@@ -160,11 +228,12 @@ def space_key_of(
     vision: VisionSpec,
     text: TextSpec,
     tokenizer_sha256: str,
+    variant: VariantSpec | None = None,
 ) -> str:
     """Return the identity of the embedding space that these facts make, 64 hexadecimal digits."""
     # Every line is part of a stored identity: a change of spelling here would orphan the vectors
     # of existing libraries. A test holds one key down.
-    facts = (
+    facts: tuple[object, ...] = (
         "siglip-search embedding space 1",
         checkpoint,
         dimension,
@@ -181,4 +250,8 @@ def space_key_of(
         text.pad_id,
         text.end_id,
     )
+    if text.start_id is not None:
+        facts += (("start_id", text.start_id),)
+    if variant is not None and not (variant.agreement and variant.agreement.passed):
+        facts += (("variant", variant.recipe),)
     return hashlib.sha256("\n".join(map(repr, facts)).encode()).hexdigest()

@@ -37,13 +37,26 @@ def open_tokenizer(spec: ModelSpec) -> Tokenizer:
     Raises:
         ModelError: If its file cannot be read or its ids do not fit the model's facts.
     """
-    # The library behind a tokenizer is loaded only when one is opened.
+    # The library behind a tokenizer is loaded only when one of its kind is opened.
+    text = spec.text
+    if text.tokenizer == "clip-bpe":
+        from siglip_search.tokenizers.clip_bpe import ClipBpeTokenizer
+
+        return ClipBpeTokenizer(
+            spec.tokenizer_path,
+            canonicalize=text.canonicalize,
+            length=text.length,
+            pad_id=text.pad_id,
+            end_id=text.end_id,
+            start_id=text.start_id,
+        )
     from siglip_search.tokenizers.unigram import UnigramTokenizer
 
     return UnigramTokenizer(
         spec.tokenizer_path,
-        canonicalize=spec.text.canonicalize,
-        length=spec.text.length,
-        pad_id=spec.text.pad_id,
-        end_id=spec.text.end_id,
+        canonicalize=text.canonicalize,
+        length=text.length,
+        pad_id=text.pad_id,
+        end_id=text.end_id,
+        start_id=text.start_id,
     )

@@ -8,6 +8,7 @@ import numpy as np
 
 from siglip_search.errors import ModelError
 from siglip_search.tokenizers.canonicalize import canonicalize as canonical_form
+from siglip_search.tokenizers.vocabulary import check_special_ids, fill_row, without_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +33,7 @@ class UnigramTokenizer:
         length: int,
         pad_id: int,
         end_id: int,
+        start_id: int | None = None,
     ) -> None:
         """Open the SentencePiece model at `path`.
 
@@ -41,23 +43,19 @@ class UnigramTokenizer:
             length: Number of ids per text, >= 1.
             pad_id: Fills up to `length` on the right.
             end_id: Closes every text, also one that was cut.
+            start_id: Opens every text; None for a model without one.
 
         Raises:
-            ModelError: If the file is no SentencePiece model, or `pad_id` or `end_id` is not in
-                its vocabulary.
+            ModelError: If the file is no SentencePiece model, or `pad_id`, `end_id` or `start_id`
+                is not in its vocabulary.
         """
         self._processor = _open_sentencepiece(path)
         self._canonicalize: Canonicalization = canonicalize
         self._length = length
         self._pad_id = pad_id
         self._end_id = end_id
-        for key, value in (("pad_id", pad_id), ("end_id", end_id)):
-            if not 0 <= value < self.vocabulary_size:
-                raise ModelError(
-                    f"{path} has {self.vocabulary_size} pieces, but the model's {key} is {value}",
-                    hint="This is another model's tokenizer: put the right one there or fetch the "
-                    "model again.",
-                )
+        self._start_id = start_id
+        check_special_ids(path, self.vocabulary_size, pad_id, end_id, start_id)
 
     @property
     def length(self) -> int:
@@ -72,19 +70,16 @@ class UnigramTokenizer:
     def encode(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Return the ids of `texts`, shape (n, length).
 
-        Each row is the text's first `length - 1` ids, `end_id`, then `pad_id` to the end. Words
-        that look like control pieces ("</s>") are words. Lone surrogates, which a command line
-        in a wrong encoding can contain, count as unknown characters.
+        Each row is `start_id` if there is one, the text's ids as far as they fit, `end_id`, then
+        `pad_id` to the end. Words that look like control pieces ("</s>") are words. Lone
+        surrogates, which a command line in a wrong encoding can contain, count as "?".
         """
         # SigLIP pools the last position and attends to the padding, so pad even one short query.
-        ids = np.full((len(texts), self._length), self._pad_id, dtype=np.int64)
-        for row, text in enumerate(texts):
-            words = canonical_form(text, self._canonicalize)
-            pieces = self._processor.encode(words.encode("utf-8", "replace").decode("utf-8"))
-            kept = pieces[: self._length - 1]
-            ids[row, : len(kept)] = kept
-            ids[row, len(kept)] = self._end_id
-        return ids
+        rows = np.full((len(texts), self._length), self._pad_id, dtype=np.int64)
+        for row, text in zip(rows, texts, strict=True):
+            words = without_surrogates(canonical_form(text, self._canonicalize))
+            fill_row(row, self._processor.encode(words), self._end_id, self._start_id)
+        return rows
 
 
 def _open_sentencepiece(path: Path) -> Any:

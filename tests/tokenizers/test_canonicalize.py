@@ -33,6 +33,45 @@ def test_siglip2_only_lowers() -> None:
     assert canonicalize("A DOG, a  cat!\n", "lowercase") == "a dog, a  cat!\n"
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A  DOG,\ta cat!\n", "a dog, a cat!"),
+        ("Tom &amp; Jerry", "tom & jerry"),
+        ("&amp;lt;b&amp;gt;", "<b>"),
+        ("&nbsp;a&#x20;b&nbsp;", "a b"),
+        ("<i>&amp;amp;</i>", "<i>&</i>"),
+        ("dÃ©jÃ\xa0 vu", "déjà vu"),
+        ("\u201ccurly\u201d it\u2019s", '"curly" it\'s'),
+        ("\ufb01nger \uff21", "finger a"),
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\ud800", "\ufffd"),
+        ("ΟΔΟΣ İ", "οδος i\u0307"),
+        ("", ""),
+    ],
+)
+def test_clip_mends_unescapes_collapses_space_and_lowers(text: str, expected: str) -> None:
+    assert canonicalize(text, "clip") == expected
+
+
+def test_clip_unescapes_twice_where_the_mending_takes_the_text_for_markup() -> None:
+    assert canonicalize("&amp;amp;amp;lt;", "clip") == "<"
+    assert canonicalize("<&amp;amp;amp;lt;", "clip") == "<&amp;lt;"
+
+
+@given(st.text(st.characters(codec="ascii", exclude_characters="&"), max_size=80))
+def test_clip_canonicalising_plain_words_twice_changes_nothing(text: str) -> None:
+    once = canonicalize(text, "clip")
+    assert canonicalize(once, "clip") == once
+
+
+@given(st.text(st.characters(exclude_categories=[]), max_size=80))
+def test_clip_leaves_no_white_space_twice_and_no_lone_surrogate(text: str) -> None:
+    once = canonicalize(text, "clip")
+    assert once == " ".join(once.split()) == once.lower()
+    once.encode("utf-8")
+
+
 @given(TEXTS)
 def test_canonicalising_twice_changes_nothing(text: str) -> None:
     once = canonicalize(text, "lowercase-no-punctuation")

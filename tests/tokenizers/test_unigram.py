@@ -40,9 +40,15 @@ def open_unigram(
     length: int = LENGTH,
     pad_id: int = 1,
     end_id: int = 1,
+    start_id: int | None = None,
 ) -> UnigramTokenizer:
     return UnigramTokenizer(
-        path, canonicalize=canonicalize, length=length, pad_id=pad_id, end_id=end_id
+        path,
+        canonicalize=canonicalize,
+        length=length,
+        pad_id=pad_id,
+        end_id=end_id,
+        start_id=start_id,
     )
 
 
@@ -67,6 +73,16 @@ def test_a_long_text_is_cut_and_still_ends(pieces: Path, tokenizer: UnigramToken
     text = "blue boat " * 1000
     (row,) = tokenizer.encode([text])
     assert row.tolist() == [*processor.encode(text.strip())[: LENGTH - 1], 1]
+
+
+def test_a_model_with_a_start_opens_every_text_with_it(
+    pieces: Path, tokenizer: UnigramTokenizer
+) -> None:
+    opened = open_unigram(pieces, start_id=2)
+    for text in ("cat", "", "blue boat " * 1000):
+        without = tokenizer.encode([text])[0].tolist()
+        expected = [2, *without[:-1]] if without[-2] == 1 else [2, *without[: LENGTH - 2], 1]
+        assert opened.encode([text])[0].tolist() == expected
 
 
 def test_an_empty_text_is_an_end_and_padding(tokenizer: UnigramTokenizer) -> None:
@@ -155,7 +171,7 @@ def test_a_missing_tokenizer_is_one_error(tmp_path: Path) -> None:
         open_unigram(tmp_path / "absent.model")
 
 
-@pytest.mark.parametrize("key", ["pad_id", "end_id"])
+@pytest.mark.parametrize("key", ["pad_id", "end_id", "start_id"])
 def test_special_ids_outside_the_vocabulary_are_refused(pieces: Path, key: str) -> None:
     with pytest.raises(ModelError, match=f"{key} is 49407"):
         open_unigram(pieces, **{key: 49_407})
