@@ -6,7 +6,6 @@ import errno
 import io
 import os
 import sys
-from importlib import import_module
 from typing import Any
 
 import click
@@ -20,10 +19,9 @@ from siglip_search.cli.console import (
     say,
     shown,
 )
+from siglip_search.cli.lazy_group import LazyGroup
 from siglip_search.errors import SiglipSearchError
 
-# Each command lives in a module of its own, which is imported when the command is used: a query
-# must not wait for what only `index` needs.
 _COMMANDS = {
     "index": "index_cmd",
     "query": "query_cmd",
@@ -38,20 +36,11 @@ _COMMANDS = {
 }
 
 
-class _LazyCommands(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        module = import_module(f"siglip_search.cli.{_COMMANDS[cmd_name]}")
-        command: Any = getattr(module, cmd_name)
-        assert isinstance(command, click.Command)
-        return command
-
-
-@click.group(cls=_LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    members=_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="siglip-search", prog_name="siglip-search")
 @library_option
 def command_line() -> None:

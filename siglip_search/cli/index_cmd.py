@@ -96,7 +96,7 @@ def index(
     if not paths and not library.roots():
         raise click.UsageError("Name the folders to index: siglip-search index ~/Pictures")
     try:
-        library.model_for_indexing()
+        library.models_for_indexing()
     except NoModelError:
         chosen = offer_model(model)
         if chosen is None:
@@ -175,6 +175,8 @@ def print_summary(report: IngestReport, *, dry_run: bool = False) -> None:
             print(f"  {shown(failure.path)}: {failure.reason}")
         if report.failed > 5:
             print("  ... `siglip-search status --failed` lists them all")
+    if report.switched:
+        print(f"{report.model} answers from now on")
     if not report.seen and not report.pending:
         print("no files found")
     rate = f", {report.embedded / report.seconds:.1f} pictures/s" if report.embedded else ""
@@ -204,10 +206,16 @@ def stopping_on_signals() -> Iterator[threading.Event]:
 
 
 def _tell_estimate(estimate: Estimate) -> None:
-    if estimate.seconds >= LONG_RUN_SECONDS:
+    pictures = count(estimate.pictures, "picture")
+    if estimate.switching_to is not None:
         say(
-            f"{count(estimate.pictures, 'picture')} to read, about {duration(estimate.seconds)}; "
-            "Ctrl-C stops, and the next run goes on"
+            f"switching to {estimate.switching_to}: {pictures} to embed again, about "
+            f"{duration(max(estimate.seconds, 1.0))}; Ctrl-C stops, and the next run goes on"
+        )
+    elif estimate.seconds >= LONG_RUN_SECONDS:
+        say(
+            f"{pictures} to read, about {duration(estimate.seconds)}; Ctrl-C stops, and the next "
+            "run goes on"
         )
 
 

@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from siglip_search.cli.console import json_option, print_json, say
+from siglip_search.cli.console import (
+    chosen_library,
+    count,
+    json_option,
+    library_option,
+    print_json,
+    say,
+)
+from siglip_search.cli.lazy_group import LazyGroup
 from siglip_search.cli.model_choice import describe, fetch
 from siglip_search.engine.chosen_model import add_model, all_installed
-from siglip_search.models.files import remove_model
 from siglip_search.models.registry import broken_models, find_row, registry_rows
 from siglip_search.settings import models_directory
 
@@ -19,9 +26,16 @@ if TYPE_CHECKING:
     from siglip_search.models.spec import ModelSpec
 
 
-@click.group()
+@click.group(
+    cls=LazyGroup,
+    members={
+        "export": "model_export_cmd",
+        "quantize": "model_quantize_cmd",
+        "bench": "model_bench_cmd",
+    },
+)
 def model() -> None:
-    """List, add, fetch and remove models."""
+    """List, fetch, choose, make, measure and remove models."""
 
 
 @model.command("list")
@@ -44,17 +58,22 @@ def list_models(as_json: bool) -> None:
                     "languages": known.languages,
                     "download_bytes": rows[name].download_bytes if name in rows else None,
                     "directory": installed[name].directory if name in installed else None,
+                    "disk_bytes": installed[name].disk_bytes if name in installed else None,
                 }
             )
         print_json(models)
         return
     width = max(len(name) for name in {**rows, **installed})
     for name, row in rows.items():
-        mark = "*" if name in installed else " "
-        print(f"{mark} {name:{width}}  {describe(row)}. {row.help}")
+        mark, taken = " ", ""
+        if name in installed:
+            mark, taken = "*", f" {_size(installed[name])} on disk."
+        print(f"{mark} {name:{width}}  {describe(row)}. {row.help}{taken}")
     for name, spec in installed.items():
         if name not in rows:
-            print(f"* {name:{width}}  your own, {', '.join(spec.languages)}, {spec.licence}")
+            origin = f"made from {spec.variant.of}" if spec.variant else "your own"
+            facts = ", ".join([origin, *spec.languages, spec.licence])
+            print(f"* {name:{width}}  {facts}. {_size(spec)} on disk.")
     for broken in broken_models(models_directory()):
         say(f"warning: {broken.directory} cannot be used: {broken.error}")
     print("(* on this machine; `siglip-search model pull NAME` fetches another)")
@@ -66,7 +85,7 @@ def list_models(as_json: bool) -> None:
 def add(directory: Path, replace: bool) -> None:
     """Add the model in DIRECTORY, a folder with a model.toml, two ONNX towers and a tokenizer."""
     spec = add_model(directory, replace=replace)
-    say(f"added {spec.name}; use it with: siglip-search index --model {spec.name} PATH")
+    say(f"added {spec.name}; a library takes it with: siglip-search model use {spec.name}")
 
 
 @model.command("pull")
@@ -81,9 +100,48 @@ def pull_model(name: str) -> None:
     fetch(row)
 
 
-@model.command()
+@model.command("use")
 @click.argument("name")
-def remove(name: str) -> None:
-    """Delete the files of the model NAME; libraries made with it keep their vectors."""
-    remove_model(name, models_directory())
-    say(f"removed {name}")
+@click.option("--now", is_flag=True, help="Do not wait for pictures that are not embedded yet.")
+@library_option
+def use_model(name: str, now: bool) -> None:
+    """Let the library answer with the model NAME.
+
+    The former model answers until every picture has been embedded with the new one, which
+    `siglip-search index` does; then the library switches at once. The former vectors stay, so
+    that the way back is free, until `siglip-search model remove`. Choosing the model that answers
+    now cancels a switch.
+    """
+    with chosen_library() as library:
+        switch = library.use_model(name, now=now)
+    if switch.coming is not None:
+        say(
+            f"{count(switch.left, 'picture')} of {switch.pictures:,} to be embedded with "
+            f"{switch.coming}: `siglip-search index` does it, and {switch.model} answers until then"
+        )
+    elif switch.left:
+        say(
+            f"{switch.model} answers; {count(switch.left, 'picture')} of {switch.pictures:,} "
+            "cannot be found until `siglip-search index` has embedded them"
+        )
+    else:
+        say(f"{switch.model} answers")
+
+
+@model.command("remove")
+@click.argument("name")
+@click.option("--force", is_flag=True, help="Delete its files even if the library answers with it.")
+@library_option
+def remove_model(name: str, force: bool) -> None:
+    """Delete the model NAME and the vectors that it made for the library.
+
+    Refused for the model that the library answers with; other libraries keep their vectors. Of
+    the bundled model only the vectors go.
+    """
+    with chosen_library() as library:
+        vectors = library.remove_model(name, force=force)
+    say(f"removed {name}" + (f" and {count(vectors, 'vector')}" if vectors else ""))
+
+
+def _size(spec: ModelSpec) -> str:
+    return f"{spec.disk_bytes / 1e6:,.0f} MB"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from siglip_search.cli.console import (
@@ -12,6 +14,9 @@ from siglip_search.cli.console import (
     print_json,
     shown,
 )
+
+if TYPE_CHECKING:
+    from siglip_index.records import SpaceUsage
 
 
 @click.command()
@@ -32,6 +37,16 @@ def status(failed: bool, as_json: bool) -> None:
                 "failed": counts.failed,
                 "vanished": counts.vanished,
                 "model": found.model,
+                "switching_to": found.coming,
+                "spaces": [
+                    {
+                        "model": usage.space.model,
+                        "key": usage.space.key,
+                        "vectors": usage.vectors,
+                        "disk_bytes": usage.disk_bytes,
+                    }
+                    for usage in found.spaces
+                ],
                 "roots": found.roots,
                 "disk_bytes": found.disk_bytes,
                 **(
@@ -59,6 +74,13 @@ def status(failed: bool, as_json: bool) -> None:
     ]
     if counts.vanished:
         rows.append(("vanished", f"{counts.vanished:,}, kept until `siglip-search prune`"))
+    rows += [("vectors", _described(usage)) for usage in found.spaces]
+    if found.coming is not None:
+        rows.append(("switching", f"to {found.coming}: `siglip-search index` goes on with it"))
     rows += [("folder", shown(root)) for root in found.roots]
     for name, value in rows:
         print(f"{name:9} {value}")
+
+
+def _described(usage: SpaceUsage) -> str:
+    return f"{usage.vectors:,} by {usage.space.model} ({usage.disk_bytes / 1e6:,.1f} MB)"

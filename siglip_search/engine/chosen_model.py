@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from siglip_index.records import Space
 from siglip_search import demo
-from siglip_search.errors import ModelError, NoModelError
+from siglip_search.errors import ModelError, NoModelError, UnknownModelError
 from siglip_search.models.files import add_model_folder
 from siglip_search.models.model_folder import load_model_folder
 from siglip_search.models.registry import default_row, find_model, installed_models
@@ -39,24 +40,73 @@ def all_installed() -> list[ModelSpec]:
     return installed_models(models_directory(), bundled_models())
 
 
-def model_for_indexing(
-    requested: str | None, active: Space | None, preferred: str | None
-) -> ModelSpec:
-    """Return the model to embed with: the one asked for, the library's own, or the user's usual.
+@dataclass(frozen=True, slots=True)
+class IndexingModels:
+    """Whose vectors a run makes.
+
+    Attributes:
+        answering: The model whose vectors are searched now; None when it is not installed (any
+            more, or in that version).
+        coming: The model that takes over once it has embedded every picture; None when none is.
+    """
+
+    answering: ModelSpec | None
+    coming: ModelSpec | None
+
+    @property
+    def first(self) -> ModelSpec:
+        """The model that new pictures are embedded with first."""
+        spec = self.answering or self.coming
+        assert spec is not None
+        return spec
+
+
+def models_for_indexing(
+    requested: str | None, active: Space | None, coming: Space | None, preferred: str | None
+) -> IndexingModels:
+    """Return the models to embed with.
+
+    Args:
+        requested: The one asked for.
+        active: The library's own.
+        coming: The one that the library is being switched to.
+        preferred: The user's usual one, for a library without pictures.
 
     Raises:
-        NoModelError: None of the three names one.
-        UnknownModelError: It is not installed.
+        NoModelError: None of them names one.
+        UnknownModelError: The one asked for, or the only one, is not installed.
     """
-    name = requested or (active.model if active else None) or preferred
-    if name is None:
-        row = default_row()
-        raise NoModelError(
-            "no model has been chosen yet",
-            hint=f"`siglip-search model pull {row.name}` gets the usual one; "
-            "`--model demo` works offline, on drawings only.",
-        )
-    return model_called(name)
+    if active is None:
+        name = requested or preferred
+        if name is None:
+            row = default_row()
+            raise NoModelError(
+                "no model has been chosen yet",
+                hint=f"`siglip-search model pull {row.name}` gets the usual one; "
+                "`--model demo` works offline, on drawings only.",
+            )
+        return IndexingModels(model_called(name), None)
+    if requested is not None:
+        wanted = model_called(requested)
+        if wanted.space_key != active.key:
+            return IndexingModels(_version_of(active), wanted)
+        answering: ModelSpec | None = wanted
+    else:
+        answering = _version_of(active)
+    successor = None if coming is None else _version_of(coming)
+    if answering is None and successor is None:
+        # Another version under the old name takes over; without one, the error says how to get it.
+        return IndexingModels(None, model_called(active.model))
+    return IndexingModels(answering, successor)
+
+
+def _version_of(space: Space) -> ModelSpec | None:
+    """Return the installed model that makes vectors of this very space."""
+    try:
+        spec = model_called(space.model)
+    except (UnknownModelError, NoModelError):
+        return None
+    return spec if spec.space_key == space.key else None
 
 
 def model_for_searching(requested: str | None, active: Space) -> ModelSpec:
@@ -67,8 +117,8 @@ def model_for_searching(requested: str | None, active: Space) -> ModelSpec:
     """
     if requested is not None and requested != active.model:
         raise ModelError(
-            f"this library was made with the model {active.model!r}, not {requested!r}",
-            hint=f"Leave --model out, or index again with --model {requested}.",
+            f"this library answers with the model {active.model!r}, not {requested!r}",
+            hint=f"Leave --model out, or switch: siglip-search model use {requested}",
         )
     spec = model_called(active.model)
     if spec.space_key != active.key:

@@ -42,10 +42,12 @@ class Estimate:
     Attributes:
         pictures: Files to read.
         seconds: About how long it will take, wall clock.
+        switching_to: Name of the model when known pictures are embedded again with another one.
     """
 
     pictures: int
     seconds: float
+    switching_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ def index_paths(
 
     Args:
         store: Opened for writing.
-        spec: The model to embed with; its space becomes the active one when the run completes.
+        spec: The model to embed with.
         paths: Folders or pictures.
         options: How to index.
         stop: When set, computed vectors are committed and the run returns.
@@ -134,18 +136,42 @@ def index_paths(
     report.ignored += survey.ignored
     report.warnings.extend(survey.warnings)
     report.stopped = stop.is_set()
-    active = store.active_space()
-    if not report.stopped and active is not None and active != space:
-        missing = _visible_photos(store) - store.photos_in_space(space.key)
-        if missing:
-            report.warnings.append(
-                f"{len(missing):,} pictures are not embedded with {spec.name} yet: {active.model} "
-                f"goes on answering; `siglip-search index --model {spec.name}` does the rest"
-            )
-        else:
-            with store.write() as writer:
-                writer.activate_space(space.key)
     report.seconds = time.monotonic() - started
+    return report
+
+
+def embed_known_pictures(
+    store: Store,
+    spec: ModelSpec,
+    options: IndexOptions,
+    *,
+    stop: threading.Event,
+    listener: IndexListener,
+) -> IngestReport:
+    """Embed, with another model, the pictures that the library knows and can read now.
+
+    What is new, changed or gone on disk is left to `index_paths`.
+
+    Args:
+        store: Opened for writing.
+        spec: The model; its space is known to the store.
+        options: How the folders were indexed.
+        stop: When set, computed vectors are committed and the run returns.
+        listener: Who wants to know.
+
+    Raises:
+        StoreError, ModelError, WorkerError: As in `Pipeline.run`.
+    """
+    targets = find_targets((), store.roots())
+    survey = _survey(store, space_of(spec).key, targets, options, stop, listener)
+    survey.plans = [
+        RootPlan(root_plan.root, Plan(unembedded=root_plan.plan.unembedded))
+        for root_plan in survey.plans
+    ]
+    report = _carry_out(
+        store, spec, survey, options, stop=stop, listener=listener, switching_to=spec.name
+    )
+    report.stopped = stop.is_set()
     return report
 
 
@@ -216,15 +242,6 @@ def _survey(
     return survey
 
 
-def _visible_photos(store: Store) -> set[int]:
-    return {
-        file.photo_id
-        for root in store.roots()
-        for file in store.files(root.id)
-        if file.present and file.photo_id is not None
-    }
-
-
 def _scan_of_missing(path: bytes, known: Sequence[KnownFile]) -> ScanResult:
     """Return a scan that saw nothing below a root that is not there.
 
@@ -278,6 +295,7 @@ def _carry_out(
     *,
     stop: threading.Event,
     listener: IndexListener,
+    switching_to: str | None = None,
 ) -> IngestReport:
     sizes = [
         seen.fingerprint.size for root_plan in survey.plans for seen in root_plan.plan.to_read()
@@ -288,7 +306,7 @@ def _carry_out(
     tower = VisionTower(spec, threads=1)
     if not stop.is_set():  # it may have been while a large tower was loading
         cost = len(sizes) * _seconds_per_picture(tower, spec) + sum(sizes) * DECODE_SECONDS_PER_BYTE
-        listener.on_estimate(Estimate(len(sizes), cost / options.jobs))
+        listener.on_estimate(Estimate(len(sizes), cost / options.jobs, switching_to))
     limits = DecodeLimits(max_pixels=options.max_pixels, max_seconds=options.max_seconds)
     workers = min(options.jobs, len(sizes))
     pool = DecodePool(

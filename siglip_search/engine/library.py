@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from siglip_index import open_store
 from siglip_index.errors import LibraryMissingError
 from siglip_index.records import StoreCounts
-from siglip_search.engine.chosen_model import model_for_indexing, model_for_searching
+from siglip_search.engine.chosen_model import model_called, model_for_searching, models_for_indexing
 from siglip_search.errors import QueryError
 from siglip_search.search.query import answer_words, require_words
 from siglip_search.settings import Settings, load_settings
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from siglip_index.local_store import LocalStore
-    from siglip_index.records import Root, Space, VerifyReport, Where
+    from siglip_index.records import Root, Space, SpaceUsage, VerifyReport, Where
+    from siglip_search.engine.chosen_model import IndexingModels
     from siglip_search.engine.indexing import IndexListener, IndexOptions
+    from siglip_search.engine.switching import ModelSwitch
     from siglip_search.ingest.report import IngestReport
     from siglip_search.models.spec import ModelSpec
     from siglip_search.search.ranking import Answer, Hit
@@ -40,6 +42,8 @@ class LibraryStatus:
         directory: Where it lies.
         counts: Pictures, files, failures.
         model: Name of the active model, None in a library without pictures.
+        coming: Name of the model that takes over once it has embedded every picture.
+        spaces: What each model's vectors take, those kept from former models included.
         roots: Indexed folders, absolute, as bytes on disk.
         failures: Absolute path and reason of each picture that could not be read.
         disk_bytes: Size of the library's own files.
@@ -48,6 +52,8 @@ class LibraryStatus:
     directory: Path
     counts: StoreCounts
     model: str | None
+    coming: str | None
+    spaces: tuple[SpaceUsage, ...]
     roots: tuple[bytes, ...]
     failures: tuple[tuple[bytes, str], ...]
     disk_bytes: int
@@ -124,18 +130,19 @@ class Library:
             StoreError, ModelError, WorkerError: The run could not be completed; what was
                 committed stays.
         """
-        from siglip_search.engine.indexing import IndexListener, index_paths, plan_paths
+        from siglip_search.engine.indexing import IndexListener, plan_paths
+        from siglip_search.engine.switching import index_and_switch
 
         options = options or self.index_options()
         stop = stop or threading.Event()
         listener = listener or IndexListener()
         # Before the store is opened: a run without a model leaves no empty library behind.
-        spec = self.model_for_indexing()
+        models = self.models_for_indexing()
         if dry_run:
             reader = self._store_if_any()
-            return plan_paths(reader, spec, paths, options, stop=stop, listener=listener)
+            return plan_paths(reader, models.first, paths, options, stop=stop, listener=listener)
         with open_store(self.directory, writable=True) as store:
-            report = index_paths(store, spec, paths, options, stop=stop, listener=listener)
+            report = index_and_switch(store, models, paths, options, stop=stop, listener=listener)
             if report.stopped:
                 # Whoever stopped it wants to leave now; the next start replays what is missing.
                 store.close(write_snapshot=False)
@@ -153,8 +160,8 @@ class Library:
             jobs=self._settings.jobs or available_cores(),
         )
 
-    def model_for_indexing(self) -> ModelSpec:
-        """Return the model that `index` would use.
+    def models_for_indexing(self) -> IndexingModels:
+        """Return the models that `index` would embed with.
 
         Raises:
             NoModelError: None was chosen.
@@ -162,7 +169,45 @@ class Library:
         """
         store = self._store_if_any()
         active = store.active_space() if store else None
-        return model_for_indexing(self._requested_model, active, self._settings.model)
+        coming = store.coming_space() if store else None
+        return models_for_indexing(self._requested_model, active, coming, self._settings.model)
+
+    def use_model(self, name: str, *, now: bool = False) -> ModelSwitch:
+        """Let this library use an installed model from now on, or once `index` has prepared it.
+
+        Args:
+            name: The model.
+            now: Do not wait until every picture is embedded with it.
+
+        Raises:
+            UnknownModelError: It is not installed.
+            LibraryBusyError: Another process is writing.
+        """
+        from siglip_search.engine.switching import choose_model
+
+        spec = model_called(name)
+        with open_store(self.directory, writable=True) as store:
+            return choose_model(store, spec, now=now)
+
+    def remove_model(self, name: str, *, force: bool = False) -> int:
+        """Delete a model's files and its vectors in this library; return how many vectors.
+
+        Args:
+            name: The model.
+            force: Delete the files also of the model that this library answers with; its vectors
+                stay.
+
+        Raises:
+            UnknownModelError: It is not installed.
+            ModelError: This library answers with it, or its files cannot be deleted.
+            LibraryBusyError: Another process is writing.
+        """
+        from siglip_search.engine.switching import delete_model
+
+        if self._store_if_any() is None:
+            return delete_model(name, None, force=force)
+        with open_store(self.directory, writable=True) as store:
+            return delete_model(name, store, force=force)
 
     def search(
         self,
@@ -235,12 +280,14 @@ class Library:
         """Return what is in the library; zeros where none exists yet."""
         store = self._store_if_any()
         if store is None:
-            return LibraryStatus(self.directory, StoreCounts(), None, (), (), 0)
-        active = store.active_space()
+            return LibraryStatus(self.directory, StoreCounts(), None, None, (), (), (), 0)
+        active, coming = store.active_space(), store.coming_space()
         return LibraryStatus(
             directory=self.directory,
             counts=store.counts(),
             model=active.model if active else None,
+            coming=coming.model if coming else None,
+            spaces=tuple(store.space_usage()),
             roots=tuple(root.path for root in store.roots()),
             failures=tuple(store.failures()),
             disk_bytes=sum(store.disk_usage().values()),

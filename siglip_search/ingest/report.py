@@ -66,6 +66,11 @@ class IngestReport:
         embedded: Vectors computed.
         seconds: Wall-clock time of the run.
         stopped: True when the run was asked to stop before it was complete.
+        model: Name of the model that answers after the run.
+        switched: True when another model has taken over in this run.
+        switching_to: Name of the model that is to take over once it has embedded every picture;
+            None when none is.
+        left_to_switch: Pictures that it has not embedded yet.
         failures: Every file counted in `failed`, with its reason.
         warnings: One line each about what was not looked at, and why.
     """
@@ -83,6 +88,10 @@ class IngestReport:
     embedded: int = 0
     seconds: float = 0.0
     stopped: bool = False
+    model: str | None = None
+    switched: bool = False
+    switching_to: str | None = None
+    left_to_switch: int = 0
     failures: list[Failure] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 

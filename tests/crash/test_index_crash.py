@@ -18,6 +18,8 @@ from PIL import Image
 
 from siglip_index import open_store
 from siglip_index.verify import verify
+from siglip_search import open_library
+from siglip_search.engine.chosen_model import add_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,9 +37,11 @@ def many_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(library: Path, folder: Path) -> subprocess.Popen[str]:
+def start(library: Path, folder: Path | None) -> subprocess.Popen[str]:
+    """Index a folder with the demonstration model, or all known ones with the library's own."""
+    what = ["--model", "demo", folder] if folder else []
     return subprocess.Popen(
-        [COMMAND, "index", "--library", library, "--model", "demo", "--json-events", folder],
+        [COMMAND, "index", "--library", library, "--json-events", *what],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -104,6 +108,41 @@ def test_acknowledged_pictures_survive_sigkill_at_random_moments(
     assert verify(library, repair=False).is_whole
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
+def test_library_answers_whenever_a_change_of_model_is_killed(
+    many_pictures: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    chance = random.Random(20261122)
+    library = tmp_path / "library"
+    add_model(tiny_model, replace=True)
+    with open_library(library, model="demo") as opened:
+        opened.index([many_pictures])
+        opened.use_model("random-tiny")
+    kills = 0
+    while True:
+        process = start(library, None)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        # The last line comes after the switch, the others amid the embedding before it.
+        lines = [process.stdout.readline() for _ in range(chance.randrange(4))]
+        time.sleep(chance.random() * (0.05 if lines else 0.7))
+        process.kill()
+        _, errors = process.communicate(timeout=60)
+        kills += 1
+        assert "Traceback" not in errors
+        report = verify(library, repair=False)
+        assert report.is_whole, report.problems
+        with open_library(library) as opened:
+            status = opened.status()
+            assert len(opened.search("red", top_k=PICTURES, min_probability=0.0)) == PICTURES
+        if status.model == "random-tiny":
+            break
+        assert (status.model, status.coming) == ("demo", "random-tiny")
+        assert kills < 100
+    assert kills > 2
+    assert status.coming is None
+
+
 @pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_first_signal_commits_what_is_computed_and_the_next_run_goes_on(
@@ -119,7 +158,7 @@ def test_first_signal_commits_what_is_computed_and_the_next_run_goes_on(
     assert process.returncode == 130
     # A second plus one inference; generous, because the machine may be busy.
     assert time.monotonic() - sent < 5
-    again = f"siglip-search index --library {library} --model demo --json-events {many_pictures}"
+    again = f"siglip-search index --library {library} --json-events --model demo {many_pictures}"
     assert f"`{again}` goes on from here" in errors
     assert "Traceback" not in errors
     report = json.loads(output.splitlines()[-1])

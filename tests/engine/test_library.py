@@ -146,16 +146,14 @@ def test_another_model_takes_over_when_all_pictures_are_embedded_again(
         assert unchanged.status().model == "demo"
         assert len(unchanged.search("snow", top_k=99, min_probability=0.0)) == pictures
 
-    # A part of the pictures is not enough either.
+    # The choice is remembered: the next run goes on with it, whatever it was asked to look at.
     single = next(folder.iterdir())
-    with open_library(library, model=tiny) as other:
-        assert "not embedded" in other.index([single]).warnings[0]
-        assert other.status().model == "demo"
-
-    with open_library(library, model=tiny) as other:
-        report = other.index()
-        assert (report.unchanged, report.embedded) == (pictures, pictures - 1)
-        assert other.status().model == tiny
+    with open_library(library) as other:
+        assert other.status().coming == tiny
+        report = other.index([single])
+        assert (report.unchanged, report.embedded) == (1, pictures)
+        assert (report.model, report.switching_to, report.left_to_switch) == (tiny, None, 0)
+        assert (other.status().model, other.status().coming) == (tiny, None)
         assert len(other.search("snow", top_k=99, min_probability=0.0)) == pictures
     with (
         open_library(library, model="demo") as old,
