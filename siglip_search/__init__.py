@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from siglip_index.records import Where
+    from siglip_search.engine.classification import classify_pictures
     from siglip_search.engine.library import Library, open_library
     from siglip_search.errors import SiglipSearchError
     from siglip_search.search.ranking import Hit
 
-__all__ = ["Hit", "Library", "SiglipSearchError", "Where", "open_library"]
+__all__ = ["Hit", "Library", "SiglipSearchError", "Where", "classify_pictures", "open_library"]
 
 _HOMES = {
     "Hit": "siglip_search.search.ranking",
     "Library": "siglip_search.engine.library",
     "SiglipSearchError": "siglip_search.errors",
     "Where": "siglip_index.records",
+    "classify_pictures": "siglip_search.engine.classification",
     "open_library": "siglip_search.engine.library",
 }
 

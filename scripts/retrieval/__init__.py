@@ -1,0 +1,1 @@
+"""Recall and zero-shot accuracy of any installed model; run by ../eval_retrieval.py."""
