@@ -44,6 +44,10 @@ class DownloadError(ModelError):
     """A model could not be fetched."""
 
 
+class DeviceError(SiglipSearchError):
+    """A device cannot be used, or failed while it was."""
+
+
 class QueryError(SiglipSearchError):
     """The query itself cannot be answered: it is empty, say."""
 

@@ -27,6 +27,19 @@ class TensorInfo:
     shape: tuple[int | None, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Where a graph's nodes run, after the runtime's optimisations.
+
+    Attributes:
+        npu: Nodes on the NPU; a compiled context is one.
+        cpu: Nodes on the processor; 0 in every session that opens.
+    """
+
+    npu: int
+    cpu: int
+
+
 class Session(Protocol):
     """An open tower; `run` may be called from several threads at once."""
 
@@ -42,7 +55,7 @@ class Session(Protocol):
 
     @property
     def device(self) -> str:
-        """Where it runs: "cpu", say."""
+        """Where it runs: "cpu", "npu" or "npu-emulator"."""
         ...
 
     def run(
@@ -52,5 +65,6 @@ class Session(Protocol):
 
         Raises:
             ModelError: If the graph refuses them.
+            DeviceError: If the device fails; the same inputs may succeed elsewhere.
         """
         ...

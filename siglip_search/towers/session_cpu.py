@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from siglip_search.errors import ModelError
-from siglip_search.towers.session import TensorInfo
+from siglip_search.towers.onnx_runtime import (
+    LOG_FATAL,
+    first_line,
+    load_errors,
+    quiet_onnxruntime,
+    run_errors,
+    tensor_info,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,14 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_FATAL: Final = 4  # every failure below is raised as an exception: printing it too would be noise
-
-_DTYPES: Final = {
-    "tensor(float)": "float32",
-    "tensor(float16)": "float16",
-    "tensor(int64)": "int64",
-    "tensor(int32)": "int32",
-}
+    from siglip_search.towers.session import TensorInfo
 
 
 class CpuSession:
@@ -43,23 +43,12 @@ class CpuSession:
         Raises:
             ModelError: If the file is missing, damaged or uses operators that are not known.
         """
-        # Read when the library loads: without it, it keeps a device id in the user's cache and
-        # reports to its maker. Nothing leaves this machine.
-        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-        import onnxruntime
-        from onnxruntime.capi import onnxruntime_pybind11_state as state
-
+        onnxruntime = quiet_onnxruntime()
         self._path = path
-        self._run_errors = (
-            state.InvalidArgument,
-            state.Fail,
-            state.RuntimeException,
-            state.NotImplemented,
-            state.EPFail,
-        )
+        self._run_errors = run_errors()
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = _FATAL
-        options.intra_op_num_threads = threads or _available_processors()
+        options.log_severity_level = LOG_FATAL
+        options.intra_op_num_threads = threads or available_processors()
         options.inter_op_num_threads = 1
         # Waiting threads that spin take the processor from the threads that decode pictures.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -69,20 +58,13 @@ class CpuSession:
             self._session = onnxruntime.InferenceSession(
                 os.fspath(path), options, providers=["CPUExecutionProvider"]
             )
-        except (
-            *self._run_errors,
-            state.InvalidProtobuf,
-            state.InvalidGraph,
-            state.NoSuchFile,
-            state.NoModel,
-            state.ModelLoaded,
-        ) as error:
+        except load_errors() as error:
             raise ModelError(
-                f"{path} cannot be loaded as an ONNX model: {_first_line(error)}",
+                f"{path} cannot be loaded as an ONNX model: {first_line(error)}",
                 hint="The file is damaged or incomplete: fetch or add the model again.",
             ) from error
-        self._inputs = tuple(_tensor_info(node) for node in self._session.get_inputs())
-        self._outputs = tuple(_tensor_info(node) for node in self._session.get_outputs())
+        self._inputs = tuple(tensor_info(node) for node in self._session.get_inputs())
+        self._outputs = tuple(tensor_info(node) for node in self._session.get_outputs())
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:
@@ -111,27 +93,16 @@ class CpuSession:
             results: list[NDArray[np.generic]] = self._session.run(list(outputs), dict(feeds))
         except self._run_errors as error:
             raise ModelError(
-                f"{self._path} failed to run: {_first_line(error)}",
+                f"{self._path} failed to run: {first_line(error)}",
                 hint="The tower does not fit its model.toml or tokenizer: fetch or add the model "
                 "again.",
             ) from error
         return results
 
 
-def _available_processors() -> int:
+def available_processors() -> int:
+    """Return how many processors this process may use."""
     # ONNX Runtime's own default counts the machine's cores, also those a container may not use.
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _tensor_info(node: Any) -> TensorInfo:
-    return TensorInfo(
-        name=node.name,
-        dtype=_DTYPES.get(node.type, node.type),
-        shape=tuple(size if isinstance(size, int) else None for size in node.shape),
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0]
