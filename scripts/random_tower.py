@@ -24,6 +24,9 @@ import onnx
 import sentencepiece
 from onnx import TensorProto, helper, numpy_helper
 
+from siglip_search.models.model_toml import PREPROCESSING_RULES, model_toml
+from siglip_search.models.spec import MODEL_FILE, ModelFacts, ScoreSpec, TextSpec, VisionSpec
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -92,42 +95,39 @@ def write_random_model(
     onnx.save(text_tower(sizes, generator, batch=batch), str(directory / "text.onnx"))
     (directory / "tokenizer.model").write_bytes(train_tokenizer(seed))
     checkpoint = hashlib.sha256(f"{sizes} {seed}".encode()).hexdigest()
-    (directory / "model.toml").write_text(
-        f"""\
-format = 1
-name = "{name or f"random-{shape}"}"
-title = "Random weights in the shape of SigLIP {shape}"
-licence = "Apache-2.0"
-languages = ["en"]
-notice = "Random weights: what it ranks means nothing."
-dimension = {sizes.dimension}
-checkpoint = "sha256:{checkpoint}"
-preprocessing = 1
-
-[vision]
-file = "vision.onnx"
-image_size = [{sizes.image_size_px}, {sizes.image_size_px}]
-resize = "squash"
-resample = "bicubic"
-mean = [0.5, 0.5, 0.5]
-std = [0.5, 0.5, 0.5]
-
-[text]
-file = "text.onnx"
-tokenizer = "sentencepiece"
-tokenizer_file = "tokenizer.model"
-canonicalize = "lowercase-no-punctuation"
-length = {sizes.length}
-pad_id = 1
-end_id = 1
-
-[score]
-logit_scale = 10.0
-logit_bias = 0.0
-min_probability = 0.0
-""",
-        encoding="utf-8",
+    facts = ModelFacts(
+        name=name or f"random-{shape}",
+        title=f"Random weights in the shape of SigLIP {shape}",
+        licence="Apache-2.0",
+        languages=("en",),
+        notice="Random weights: what it ranks means nothing.",
+        dimension=sizes.dimension,
+        checkpoint=f"sha256:{checkpoint}",
+        preprocessing=PREPROCESSING_RULES,
+        vision=VisionSpec(
+            file="vision.onnx",
+            data_files=(),
+            precision="fp32",
+            image_size=(sizes.image_size_px, sizes.image_size_px),
+            resize="squash",
+            resample="bicubic",
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+        ),
+        text=TextSpec(
+            file="text.onnx",
+            data_files=(),
+            precision="fp32",
+            tokenizer="sentencepiece",
+            tokenizer_file="tokenizer.model",
+            canonicalize="lowercase-no-punctuation",
+            length=sizes.length,
+            pad_id=1,
+            end_id=1,
+        ),
+        score=ScoreSpec(logit_scale=10.0, logit_bias=0.0, min_probability=0.0),
     )
+    (directory / MODEL_FILE).write_text(model_toml(facts), encoding="utf-8")
     return directory
 
 

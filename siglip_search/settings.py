@@ -57,6 +57,11 @@ def settings_file() -> Path:
     return platformdirs.user_config_path(_APP, appauthor=False) / "config.toml"
 
 
+def own_models_file() -> Path:
+    """Return the path of the user's own rows of the registry, which need not exist."""
+    return settings_file().with_name("models.toml")
+
+
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """Return the settings file overlaid with the environment.
 

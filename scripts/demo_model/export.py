@@ -13,6 +13,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from demo_model.joint import build
+from siglip_search.models.model_toml import PREPROCESSING_RULES, model_toml
+from siglip_search.models.spec import MODEL_FILE, ModelFacts, ScoreSpec, TextSpec, VisionSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,39 +22,6 @@ if TYPE_CHECKING:
     from demo_model.towers import DualTower
 
 OPSET = 17
-_TOML = """\
-format = 1
-name = "demo"
-title = "Bundled demonstration model"
-licence = "Apache-2.0"
-languages = ["en"]
-notice = "A demonstration on drawings, not photographs."
-dimension = {dimension}
-checkpoint = "sha256:{checkpoint}"
-preprocessing = 1
-
-[vision]
-file = "vision.onnx"
-image_size = [{side}, {side}]
-resize = "squash"
-resample = "bicubic"
-mean = [0.5, 0.5, 0.5]
-std = [0.5, 0.5, 0.5]
-
-[text]
-file = "text.onnx"
-tokenizer = "sentencepiece"
-tokenizer_file = "tokenizer.model"
-canonicalize = "lowercase-no-punctuation"
-length = {length}
-pad_id = {pad}
-end_id = 1
-
-[score]
-logit_scale = {scale!r}
-logit_bias = {bias!r}
-min_probability = {cut!r}
-"""
 
 
 def load_trained(work: Path, config: dict[str, Any]) -> DualTower:
@@ -147,19 +116,43 @@ def export_model(
     shutil.copyfile(work / "tokenizer.model", out / "tokenizer.model")
 
     def write(cut: float) -> None:
-        (out / "model.toml").write_text(
-            _TOML.format(
-                dimension=shape["dimension"],
-                checkpoint=checkpoint_hash(model),
-                side=side,
-                length=length,
-                pad=shape["pad_id"],
-                scale=round(float(model.log_scale.detach().exp()), 6),
-                bias=round(float(model.bias.detach()), 6),
-                cut=cut,
+        facts = ModelFacts(
+            name="demo",
+            title="Bundled demonstration model",
+            licence="Apache-2.0",
+            languages=("en",),
+            notice="A demonstration on drawings, not photographs.",
+            dimension=shape["dimension"],
+            checkpoint=f"sha256:{checkpoint_hash(model)}",
+            preprocessing=PREPROCESSING_RULES,
+            vision=VisionSpec(
+                file="vision.onnx",
+                data_files=(),
+                precision="fp32",
+                image_size=(side, side),
+                resize="squash",
+                resample="bicubic",
+                mean=(0.5, 0.5, 0.5),
+                std=(0.5, 0.5, 0.5),
             ),
-            encoding="utf-8",
+            text=TextSpec(
+                file="text.onnx",
+                data_files=(),
+                precision="fp32",
+                tokenizer="sentencepiece",
+                tokenizer_file="tokenizer.model",
+                canonicalize="lowercase-no-punctuation",
+                length=length,
+                pad_id=shape["pad_id"],
+                end_id=1,
+            ),
+            score=ScoreSpec(
+                logit_scale=round(float(model.log_scale.detach().exp()), 6),
+                logit_bias=round(float(model.bias.detach()), 6),
+                min_probability=cut,
+            ),
         )
+        (out / MODEL_FILE).write_text(model_toml(facts), encoding="utf-8")
 
     write(0.5)
     agreement(model, out, side)

@@ -9,12 +9,13 @@ import click
 
 from siglip_search.cli.console import say
 from siglip_search.cli.progress import download_line
-from siglip_search.models.hub import pull
+from siglip_search.models.hub import pull, refuse_without_consent
 from siglip_search.models.registry import default_row, find_row
-from siglip_search.settings import models_directory
+from siglip_search.settings import models_directory, own_models_file
 
 if TYPE_CHECKING:
     from siglip_search.models.registry import RegistryRow
+    from siglip_search.models.spec import Precision
 
 
 def offer_model(name: str | None) -> str | None:
@@ -24,32 +25,89 @@ def offer_model(name: str | None) -> str | None:
         name: The one that was asked for; None for the usual one.
 
     Returns:
-        Its name when it is on this machine now; None when nobody can be asked or the answer
-        was no.
+        Its name when it is on this machine now; None when nobody can be asked, the answer was
+        no, or there is nothing to fetch.
 
     Raises:
         UnknownModelError: No model is called so.
         DownloadError: It could not be fetched.
     """
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not _somebody_is_there():
         return None
-    row = find_row(name) if name else default_row()
-    say(f"{row.title} ({describe(row)}) is not on this machine yet. {row.help}")
+    row = find_row(name, own_models_file()) if name else default_row()
+    if row.hub is None or not row.hub.towers:
+        return None
+    say(f"{row.title} ({describe(row)}) is not on this machine yet. {row.help}".rstrip())
     if not click.confirm("Download it now?", default=True, err=True):
         return None
-    fetch(row)
-    return row.name
+    return fetch(row)
 
 
 def describe(row: RegistryRow) -> str:
     """Return size, language and licence of a model in a few words."""
-    size = "bundled" if row.bundled else f"{(row.download_bytes or 0) / 1e6:,.0f} MB"
+    if row.bundled:
+        size = "bundled"
+    elif row.hub is not None and not row.hub.towers:
+        size = "to be exported"
+    elif row.download_bytes is None:
+        size = "size unknown"
+    else:
+        size = f"{row.download_bytes / 1e6:,.0f} MB"
     languages = "English only" if row.languages == ("en",) else ", ".join(row.languages)
     return f"{size}, {languages}, {row.licence}"
 
 
-def fetch(row: RegistryRow) -> None:
-    """Download a model, with progress on a terminal."""
+def accept_conditions(row: RegistryRow, *, accepted: bool = False) -> bool:
+    """Show the conditions of a model's licence and ask; nothing is remembered.
+
+    Args:
+        row: The model.
+        accepted: The user said --accept-licence.
+
+    Returns:
+        Whether the model may be fetched: always, for a licence that asks for nothing.
+
+    Raises:
+        ModelError: The conditions must be accepted, and nobody can be asked.
+    """
+    if row.licence_conditions is None or accepted:
+        return True
+    if not _somebody_is_there():
+        refuse_without_consent(row, accepted=False)
+    place = f" ({row.licence_url})" if row.licence_url else ""
+    say(f"{row.title} comes under {row.licence}{place}. {row.licence_conditions}")
+    # Consent is never the default.
+    return click.confirm("Do you accept this?", default=False, err=True)
+
+
+def fetch(
+    row: RegistryRow, *, precision: Precision = "fp32", accept_licence: bool = False
+) -> str | None:
+    """Download a model, with progress on a terminal.
+
+    Returns:
+        The name that it is installed under; None when its conditions were not accepted.
+
+    Raises:
+        DownloadError: It could not be fetched.
+        ModelError: Its conditions must be accepted and nobody can be asked, or there is nothing
+            to fetch.
+    """
+    if not accept_conditions(row, accepted=accept_licence):
+        say(f"{row.name} was not fetched")
+        return None
     with download_line(enabled=sys.stderr.isatty()) as show:
-        spec = pull(row, models_directory(), on_progress=show)
+        spec = pull(
+            row,
+            models_directory(),
+            precision=precision,
+            accept_licence=True,
+            on_progress=show,
+            on_wait=lambda: say(f"another process is fetching {row.name}; waiting for it"),
+        )
     say(f"{spec.name} is ready in {spec.directory}")
+    return spec.name
+
+
+def _somebody_is_there() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
 from siglip_search.cli.console import (
+    F,
     chosen_library,
     count,
     json_option,
@@ -17,13 +18,30 @@ from siglip_search.cli.console import (
 )
 from siglip_search.cli.lazy_group import LazyGroup
 from siglip_search.cli.model_choice import describe, fetch
-from siglip_search.engine.chosen_model import add_model, all_installed
+from siglip_search.engine.chosen_model import add_foreign_model, add_model, all_installed
 from siglip_search.models.registry import broken_models, find_row, registry_rows
-from siglip_search.settings import models_directory
+from siglip_search.models.spec import Precision
+from siglip_search.settings import models_directory, own_models_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from siglip_search.models.registry import RegistryRow
     from siglip_search.models.spec import ModelSpec
+
+
+def _precision_option(help_text: str) -> Callable[[F], F]:
+    return click.option(
+        "--precision",
+        type=click.Choice(get_args(Precision)),
+        default="fp32",
+        show_default=True,
+        help=help_text,
+    )
+
+
+def _known_row(name: str) -> RegistryRow:
+    return find_row(name, own_models_file())
 
 
 @click.group(
@@ -43,7 +61,7 @@ def model() -> None:
 def list_models(as_json: bool) -> None:
     """List every known model, and whether it is on this machine."""
     installed = {spec.name: spec for spec in all_installed()}
-    rows = {row.name: row for row in registry_rows()}
+    rows = {row.name: row for row in registry_rows(own_models_file())}
     if as_json:
         models = []
         for name in {**rows, **installed}:
@@ -79,25 +97,61 @@ def list_models(as_json: bool) -> None:
     print("(* on this machine; `siglip-search model pull NAME` fetches another)")
 
 
-@model.command()
+@model.command("add")
 @click.argument("directory", type=click.Path(path_type=Path))
+@click.option(
+    "--as",
+    "row_name",
+    metavar="NAME",
+    help="DIRECTORY has no model.toml: it holds the files of this known model as others lay them "
+    "out (onnx/vision_model.onnx, or visual/model.onnx).",
+)
+@_precision_option("Of the towers to take, with --as.")
+@click.option(
+    "--logit-scale", type=float, help="The model's scale after exp(), where no file there says it."
+)
+@click.option("--logit-bias", type=float, help="The model's bias, with --logit-scale.")
 @click.option("--replace", is_flag=True, help="Take the place of a model of the same name.")
-def add(directory: Path, replace: bool) -> None:
+def add(
+    directory: Path,
+    row_name: str | None,
+    precision: Precision,
+    logit_scale: float | None,
+    logit_bias: float | None,
+    replace: bool,
+) -> None:
     """Add the model in DIRECTORY, a folder with a model.toml, two ONNX towers and a tokenizer."""
-    spec = add_model(directory, replace=replace)
+    if row_name is None:
+        spec = add_model(directory, replace=replace)
+    else:
+        spec = add_foreign_model(
+            directory,
+            _known_row(row_name),
+            precision=precision,
+            logit_scale=logit_scale,
+            logit_bias=logit_bias,
+            replace=replace,
+        )
     say(f"added {spec.name}; a library takes it with: siglip-search model use {spec.name}")
 
 
 @model.command("pull")
 @click.argument("name")
-def pull_model(name: str) -> None:
-    """Fetch the model NAME from the hub."""
-    row = find_row(name)
+@_precision_option("Of the weights; another one than fp32 is installed as NAME-PRECISION.")
+@click.option(
+    "--accept-licence", is_flag=True, help="Accept the conditions of the weights, if there are any."
+)
+def pull_model(name: str, precision: Precision, accept_licence: bool) -> None:
+    """Fetch the model NAME from the hub.
+
+    What has arrived is kept when it is stopped or cut off: the next pull goes on from there.
+    """
+    row = _known_row(name)
     if row.bundled:
         say(f"{name} comes with the program; there is nothing to fetch")
         return
     say(f"fetching {name}: {describe(row)}")
-    fetch(row)
+    fetch(row, precision=precision, accept_licence=accept_licence)
 
 
 @model.command("use")

@@ -85,8 +85,14 @@ def download_line(*, enabled: bool) -> Iterator[Callable[[PullProgress], None]]:
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("fetching", total=None)
+        shown = ""
 
         def show(progress: PullProgress) -> None:
+            nonlocal shown
+            if progress.file != shown:
+                # What is there of a file already has not just come in: no speed is made of it.
+                bar.reset(task, completed=progress.done_bytes)
+                shown = progress.file
             bar.update(
                 task,
                 description=progress.file,

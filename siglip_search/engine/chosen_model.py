@@ -11,14 +11,16 @@ from siglip_index.records import Space
 from siglip_search import demo
 from siglip_search.errors import ModelError, NoModelError, UnknownModelError
 from siglip_search.models.files import add_model_folder
+from siglip_search.models.layouts import add_layout, describe_layout
 from siglip_search.models.model_folder import load_model_folder
 from siglip_search.models.registry import default_row, find_model, installed_models
-from siglip_search.settings import models_directory
+from siglip_search.settings import models_directory, own_models_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from siglip_search.models.spec import ModelSpec
+    from siglip_search.models.registry import RegistryRow
+    from siglip_search.models.spec import ModelSpec, Precision
 
 
 def bundled_models() -> dict[str, Path]:
@@ -32,7 +34,8 @@ def model_called(name: str) -> ModelSpec:
     Raises:
         UnknownModelError: No model of this name is installed; the hint says how to get it.
     """
-    return find_model(name, models_directory(), bundled_models())
+    own = own_models_file()
+    return find_model(name, models_directory(), bundled_models(), own)
 
 
 def all_installed() -> list[ModelSpec]:
@@ -137,14 +140,39 @@ def add_model(directory: Path, *, replace: bool) -> ModelSpec:
         ModelError: The folder is incomplete, its towers do not do what it says, or the name is
             taken.
     """
+    spec = load_model_folder(directory)
+    _embed_something(spec)
+    return add_model_folder(directory, models_directory(), replace=replace)
+
+
+def add_foreign_model(
+    directory: Path,
+    row: RegistryRow,
+    *,
+    precision: Precision = "fp32",
+    logit_scale: float | None = None,
+    logit_bias: float | None = None,
+    replace: bool = False,
+) -> ModelSpec:
+    """Install a known model from a folder that others laid out, after its towers have worked.
+
+    Raises:
+        ModelError: A file is missing or another model's, the towers do not do what the row says,
+            or the name is taken.
+    """
+    layout = describe_layout(
+        directory, row, precision=precision, logit_scale=logit_scale, logit_bias=logit_bias
+    )
+    return add_layout(layout, models_directory(), replace=replace, check=_embed_something)
+
+
+def _embed_something(spec: ModelSpec) -> None:
     from siglip_search.towers.text import TextTower
     from siglip_search.towers.vision import VisionTower
 
-    spec = load_model_folder(directory)
     height, width = spec.vision.image_size
     VisionTower(spec).embed(np.full((1, height, width, 3), 128, np.uint8))
     TextTower(spec).embed(["a picture"])
-    return add_model_folder(directory, models_directory(), replace=replace)
 
 
 def space_of(spec: ModelSpec) -> Space:

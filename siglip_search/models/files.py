@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from siglip_index.durable_files import sync_directory
 from siglip_search.errors import ModelError, UnknownModelError
+from siglip_search.models.external_data import check_external_files
 from siglip_search.models.model_folder import load_model_folder
 from siglip_search.models.registry import registry_rows
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 _STAGING_PREFIX: Final = ".adding-"
 _REMOVAL_PREFIX: Final = ".removing-"
+
+PULLING_PREFIX: Final = ".pulling-"
+"""Begins the name of the folder that holds what has been fetched of a model so far."""
 
 
 def add_model_folder(source: Path, models_dir: Path, *, replace: bool = False) -> ModelSpec:
@@ -54,6 +58,8 @@ def add_model_folder(source: Path, models_dir: Path, *, replace: bool = False) -
 def remove_model(name: str, models_dir: Path) -> None:
     """Remove the model called `name` from `models_dir`; vectors made with it are not touched.
 
+    What a pull that never ended has left of it goes too.
+
     Raises:
         UnknownModelError: If there is no such model in `models_dir`.
         ModelError: If it comes with the program, or cannot be removed.
@@ -64,18 +70,21 @@ def remove_model(name: str, models_dir: Path) -> None:
             hint="It goes when siglip-search is uninstalled.",
         )
     # Only names that `add` and `pull` could have made, so that no `..` reaches the file system.
-    installed = {
+    folders = {
         entry.name: entry
         for entry in (models_dir.iterdir() if models_dir.is_dir() else ())
-        if entry.is_dir() and not entry.name.startswith(".")
+        if entry.is_dir()
     }
-    if name not in installed:
+    wanted = () if name.startswith(".") else (name, f"{PULLING_PREFIX}{name}")
+    found = [folders[folder] for folder in wanted if folder in folders]
+    if not found:
         raise UnknownModelError(
             f"no model called {name!r} is installed",
             hint="`siglip-search model list` shows them all.",
         )
     try:
-        _discard(installed[name], models_dir)
+        for folder in found:
+            _discard(folder, models_dir)
         sync_directory(models_dir)
     except OSError as error:
         raise storage_error(f"the model {name!r} cannot be removed", error) from error
@@ -126,7 +135,7 @@ def install_folder(staged: Path, models_dir: Path, name: str) -> ModelSpec:
         ModelError: If the folder is not a sound model.
         OSError: If it cannot be written to the end.
     """
-    load_model_folder(staged)
+    check_external_files(load_model_folder(staged))
     for path in staged.rglob("*"):
         if path.is_file():
             _sync_file(path)

@@ -16,21 +16,25 @@ if TYPE_CHECKING:
     from siglip_search.models.registry import RegistryRow
 
 
+def http_error_type() -> type[Exception]:
+    """Return the base of everything that the hub library's HTTP client raises."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # It changed its client between versions; its own error knows which one it is.
+    return next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
+
+
 @contextmanager
 def hub_errors(row: RegistryRow) -> Iterator[None]:
     """Turn what the hub library raises into one line with a remedy, and keep it quiet."""
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError
     from huggingface_hub.utils import logging as hub_logging
 
-    # The hub library changed its HTTP client between versions; its own error knows which it is.
-    http_error: type[Exception] = next(
-        base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError"
-    )
     verbosity = hub_logging.get_verbosity()
     hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         yield
-    except (OSError, EntryNotFoundError, HFValidationError, http_error) as error:
+    except (OSError, EntryNotFoundError, HFValidationError, http_error_type()) as error:
         raise _explain(row, error) from error
     finally:
         hub_logging.set_verbosity(verbosity)
@@ -86,8 +90,10 @@ def _refused(what: str, status: int, url: str) -> DownloadError:
         reason, remedy = "too many requests", "Wait a few minutes, or log in for a higher limit."
     else:
         reason, remedy = "the hub has trouble", "Try again later."
+    # What follows the question mark may be a signature that lets anybody fetch the file.
+    place = url.partition("?")[0]
     return DownloadError(
-        f"{what}: {reason} (HTTP {status}, {url})", hint=f"{remedy} {OFFLINE_REMARK}"
+        f"{what}: {reason} (HTTP {status}, {place})", hint=f"{remedy} {OFFLINE_REMARK}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Models by name: the rows of `registry.toml`, and the folders that are on this machine."""
+"""Models by name: the rows of the registry, and the folders that are on this machine."""
 
 from __future__ import annotations
 
@@ -9,92 +9,39 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from siglip_search.errors import ModelError, NoModelError, UnknownModelError
+from siglip_search.models.fact_table import read_toml
 from siglip_search.models.model_folder import load_model_folder
+from siglip_search.models.registry_file import REMEDY, read_rows
+from siglip_search.models.registry_row import (
+    Architecture,
+    HubSource,
+    Published,
+    RegistryRow,
+    TowerFiles,
+)
 from siglip_search.models.spec import MODEL_FILE, ModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from siglip_search.models.spec import Canonicalization, Resize, TokenizerKind
+__all__ = [
+    "OFFLINE_REMARK",
+    "Architecture",
+    "BrokenModel",
+    "HubSource",
+    "Published",
+    "RegistryRow",
+    "TowerFiles",
+    "broken_models",
+    "default_row",
+    "find_model",
+    "find_row",
+    "installed_models",
+    "registry_rows",
+]
 
 OFFLINE_REMARK = "`--model demo` works offline."
-
-
-@dataclass(frozen=True, slots=True)
-class HubSource:
-    """Where a model's files lie on the hub and the facts that they do not state themselves.
-
-    Attributes:
-        checkpoint_repo: Repository of the trained weights.
-        weights_file: safetensors file in it, which holds `logit_scale` and `logit_bias`.
-        preprocessor_file: JSON file in it with size, resampling filter, mean and deviation.
-        onnx_repo: Repository of the exported towers.
-        vision_file: Picture tower in it.
-        text_file: Text tower in it.
-        tokenizer_repo: Repository of the tokenizer.
-        tokenizer_file: Tokenizer in it.
-        tokenizer_sha256: Its content, where it is known.
-        image_size: Height and width in pixels; the preprocessor file must agree.
-        resize: How a picture is brought to that size.
-        tokenizer: Kind of the tokenizer.
-        canonicalize: What is done to the words first.
-        length: Number of ids per text.
-        pad_id: Padding.
-        end_id: End of the text.
-        min_probability: Default cut; in [0, 1).
-    """
-
-    checkpoint_repo: str
-    weights_file: str
-    preprocessor_file: str
-    onnx_repo: str
-    vision_file: str
-    text_file: str
-    tokenizer_repo: str
-    tokenizer_file: str
-    tokenizer_sha256: str | None
-    image_size: tuple[int, int]
-    resize: Resize
-    tokenizer: TokenizerKind
-    canonicalize: Canonicalization
-    length: int
-    pad_id: int
-    end_id: int
-    min_probability: float
-
-
-@dataclass(frozen=True, slots=True)
-class RegistryRow:
-    """One known model.
-
-    Attributes:
-        name: What the user types.
-        title: One line for people.
-        licence: SPDX expression or a short name.
-        licence_url: Text of the licence.
-        languages: Language codes, or "multilingual".
-        help: When to take it, one sentence.
-        bundled: It comes with the program; nothing is fetched.
-        dimension: Length of an embedding; None for a bundled model, whose folder says it.
-        parameters_millions: Of both towers together; None for a bundled model.
-        download_bytes: About how much `pull` fetches; None for a bundled model.
-        sources: Where the facts of the row were found.
-        hub: Where the files lie; None for a bundled model.
-    """
-
-    name: str
-    title: str
-    licence: str
-    licence_url: str | None
-    languages: tuple[str, ...]
-    help: str
-    bundled: bool
-    dimension: int | None
-    parameters_millions: int | None
-    download_bytes: int | None
-    sources: tuple[str, ...]
-    hub: HubSource | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,24 +52,39 @@ class BrokenModel:
     error: ModelError
 
 
-def registry_rows() -> list[RegistryRow]:
-    """Return every known model, the default first."""
-    return [_row(values) for values in _registry()["model"]]
+def registry_rows(own: Path | None = None) -> list[RegistryRow]:
+    """Return every known model, the default first, the user's own last.
+
+    Args:
+        own: The user's file with rows of his own; need not exist. A row of his takes the place
+            of ours of the same name.
+
+    Raises:
+        ModelError: If the user's file has a mistake; the message names the row and the key.
+    """
+    added = {row.name: row for row in _own_rows(own)} if own is not None else {}
+    known = [added.pop(row.name, row) for row in _registry_rows()]
+    return known + list(added.values())
 
 
 def default_row() -> RegistryRow:
     """Return the model that is offered when none was chosen."""
     name = _registry()["default"]
-    return next(row for row in registry_rows() if row.name == name)
+    return next(row for row in _registry_rows() if row.name == name)
 
 
-def find_row(name: str) -> RegistryRow:
+def find_row(name: str, own: Path | None = None) -> RegistryRow:
     """Return the known model called `name`.
+
+    Args:
+        name: As typed.
+        own: The user's file with rows of his own.
 
     Raises:
         UnknownModelError: If there is none.
+        ModelError: If the user's file has a mistake.
     """
-    for row in registry_rows():
+    for row in registry_rows(own):
         if row.name == name:
             return row
     raise UnknownModelError(
@@ -166,18 +128,21 @@ def broken_models(models_dir: Path) -> list[BrokenModel]:
     return broken
 
 
-def find_model(name: str, models_dir: Path, bundled: Mapping[str, Path]) -> ModelSpec:
+def find_model(
+    name: str, models_dir: Path, bundled: Mapping[str, Path], own: Path | None = None
+) -> ModelSpec:
     """Return the model called `name`, ready to be used.
 
     Args:
         name: As typed.
         models_dir: Folder with one folder per model; may not exist.
         bundled: Folders of models that come with the program, by name.
+        own: The user's file with rows of his own; read only where the model is not installed.
 
     Raises:
         NoModelError: If the model is known but not on this machine; the hint says how to get it.
         UnknownModelError: If no model of this name is known.
-        ModelError: If its folder is broken.
+        ModelError: If its folder is broken, or the user's file has a mistake.
     """
     if name in bundled:
         return load_model_folder(bundled[name])
@@ -191,7 +156,7 @@ def find_model(name: str, models_dir: Path, bundled: Mapping[str, Path]) -> Mode
         if spec.name == name:
             return spec
     try:
-        row = find_row(name)
+        row = find_row(name, own)
     except UnknownModelError as error:
         raise UnknownModelError(
             str(error),
@@ -205,12 +170,15 @@ def find_model(name: str, models_dir: Path, bundled: Mapping[str, Path]) -> Mode
         )
     raise NoModelError(
         f"the model {name!r} is not on this machine yet",
-        hint=f"`siglip-search model pull {name}` fetches it ({_size(row)}); {OFFLINE_REMARK}",
+        hint=f"{_how_to_get(row)}; {OFFLINE_REMARK}",
     )
 
 
-def _size(row: RegistryRow) -> str:
-    return f"about {(row.download_bytes or 0) / 1e6:.0f} MB"
+def _how_to_get(row: RegistryRow) -> str:
+    if row.hub is not None and not row.hub.towers:
+        return f"`siglip-search model export {row.name}` makes it from its checkpoint"
+    size = f" (about {row.download_bytes / 1e6:.0f} MB)" if row.download_bytes else ""
+    return f"`siglip-search model pull {row.name}` fetches it{size}"
 
 
 def _folders(models_dir: Path) -> Iterator[Path]:
@@ -234,44 +202,23 @@ def _registry() -> dict[str, Any]:
     return tomllib.loads(text)
 
 
-def _row(values: Mapping[str, Any]) -> RegistryRow:
-    return RegistryRow(
-        name=values["name"],
-        title=values["title"],
-        licence=values["licence"],
-        licence_url=values.get("licence_url"),
-        languages=tuple(values["languages"]),
-        help=values["help"],
-        bundled=values.get("bundled", False),
-        dimension=values.get("dimension"),
-        parameters_millions=values.get("parameters_millions"),
-        download_bytes=values.get("download_bytes"),
-        sources=tuple(values["sources"]),
-        hub=None if values.get("bundled", False) else _hub_source(values),
-    )
+def _registry_rows() -> list[RegistryRow]:
+    known = _registry()
+    del known["default"]  # which is no row, and nothing that a user's file could say
+    return read_rows(known, where="registry.toml")
 
 
-def _hub_source(values: Mapping[str, Any]) -> HubSource:
-    checkpoint, onnx, vision, text = (
-        values[key] for key in ("checkpoint", "onnx", "vision", "text")
-    )
-    height, width = vision["image_size"]
-    return HubSource(
-        checkpoint_repo=checkpoint["repo"],
-        weights_file=checkpoint["weights"],
-        preprocessor_file=checkpoint["preprocessor"],
-        onnx_repo=onnx["repo"],
-        vision_file=onnx["vision"],
-        text_file=onnx["text"],
-        tokenizer_repo=text["tokenizer_repo"],
-        tokenizer_file=text["tokenizer_file"],
-        tokenizer_sha256=text.get("tokenizer_sha256"),
-        image_size=(height, width),
-        resize=vision["resize"],
-        tokenizer=text["tokenizer"],
-        canonicalize=text["canonicalize"],
-        length=text["length"],
-        pad_id=text["pad_id"],
-        end_id=text["end_id"],
-        min_probability=values["score"]["min_probability"],
-    )
+def _own_rows(path: Path) -> list[RegistryRow]:
+    try:
+        values = read_toml(path, remedy=REMEDY)
+    except FileNotFoundError:
+        return []
+    rows = read_rows(values, where=str(path))
+    bundled = {row.name for row in _registry_rows() if row.bundled}
+    for row in rows:
+        if row.bundled or row.name in bundled:
+            raise ModelError(
+                f"{path}, row {row.name!r}: only the program itself can bring a model along",
+                hint="Choose another `name`, and leave `bundled` out.",
+            )
+    return rows

@@ -1,25 +1,17 @@
 """A look into an ONNX file without loading it: how many words does its token table have?
 
-The runtime does not tell, and its own check comes late: only a text with a rare word fails. So
-the file's protocol-buffer fields are walked here; the weights between them are skipped, not read.
-Field numbers are those of onnx/onnx.proto.
+The runtime does not tell, and its own check comes late: only a text with a rare word fails.
 """
 
 from __future__ import annotations
 
-import mmap
 from typing import TYPE_CHECKING, Final
 
+from siglip_search.models import onnx_fields as onnx
+from siglip_search.models.onnx_fields import Field, FieldReader, open_fields
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-
-_MODEL_GRAPH: Final = 7
-_GRAPH_NODE, _GRAPH_INITIALIZER = 1, 5
-_NODE_INPUT, _NODE_OUTPUT, _NODE_OP_TYPE = 1, 2, 4
-_TENSOR_DIMS, _TENSOR_NAME = 1, 8
 
 _ID_PRESERVING: Final = frozenset({b"Cast", b"Identity", b"Reshape", b"Squeeze", b"Unsqueeze"})
 
@@ -35,43 +27,43 @@ def token_table_rows(path: Path, input_name: str) -> int | None:
         The rows, or None where the graph does not show them plainly (a computed table, say).
     """
     try:
-        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as m:
-            return _rows(m, input_name.encode())
-    except (OSError, ValueError, IndexError):
+        with open_fields(path) as reader:
+            return _rows(reader, input_name.encode())
+    except (OSError, ValueError):
         # Unreadable here only means unknown: whether the file is sound is the runtime's to say.
         return None
 
 
-def _rows(file: mmap.mmap, input_name: bytes) -> int | None:
+def _rows(reader: FieldReader, input_name: bytes) -> int | None:
     ids = {input_name}
     table: bytes | None = None
     sizes: dict[bytes, int] = {}
-    for graph_start, graph_end in _messages(file, 0, len(file), _MODEL_GRAPH):
-        for number, kind, start, end in _fields(file, graph_start, graph_end):
-            if kind != _BYTES:
+    for graph in reader.messages(0, reader.size_bytes, onnx.MODEL_GRAPH):
+        for part in reader.fields(graph.begin, graph.stop):
+            if part.kind != onnx.BYTES:
                 continue
             # Nodes are in order of use, so the look-up is among the first: the rest is skipped.
-            if number == _GRAPH_NODE and table is None:
-                table = _looked_up_by(file, start, end, ids)
-            elif number == _GRAPH_INITIALIZER:
-                name, rows = _name_and_rows(file, start, end)
+            if part.number == onnx.GRAPH_NODE and table is None:
+                table = _looked_up_by(reader, part, ids)
+            elif part.number == onnx.GRAPH_INITIALIZER:
+                name, rows = _name_and_rows(reader, part)
                 if rows is not None:
                     sizes[name] = rows
     return None if table is None else sizes.get(table)
 
 
-def _looked_up_by(file: mmap.mmap, start: int, end: int, ids: set[bytes]) -> bytes | None:
+def _looked_up_by(reader: FieldReader, node: Field, ids: set[bytes]) -> bytes | None:
     """Return the table if the node looks ids up; else note in `ids` what still holds them."""
     inputs, outputs, operator = [], [], b""
-    for number, kind, begin, stop in _fields(file, start, end):
-        if kind != _BYTES:
+    for part in reader.fields(node.begin, node.stop):
+        if part.kind != onnx.BYTES:
             continue
-        if number == _NODE_INPUT:
-            inputs.append(file[begin:stop])
-        elif number == _NODE_OUTPUT:
-            outputs.append(file[begin:stop])
-        elif number == _NODE_OP_TYPE:
-            operator = file[begin:stop]
+        if part.number == onnx.NODE_INPUT:
+            inputs.append(reader.content(part.begin, part.stop))
+        elif part.number == onnx.NODE_OUTPUT:
+            outputs.append(reader.content(part.begin, part.stop))
+        elif part.number == onnx.NODE_OP_TYPE:
+            operator = reader.content(part.begin, part.stop)
     if operator == b"Gather" and len(inputs) == 2 and inputs[1] in ids:
         return inputs[0]
     if operator in _ID_PRESERVING and inputs and inputs[0] in ids:
@@ -79,56 +71,12 @@ def _looked_up_by(file: mmap.mmap, start: int, end: int, ids: set[bytes]) -> byt
     return None
 
 
-def _name_and_rows(file: mmap.mmap, start: int, end: int) -> tuple[bytes, int | None]:
+def _name_and_rows(reader: FieldReader, tensor: Field) -> tuple[bytes, int | None]:
     name, rows = b"", None
-    for number, kind, begin, stop in _fields(file, start, end):
-        if number == _TENSOR_NAME and kind == _BYTES:
-            name = file[begin:stop]
-        elif number == _TENSOR_DIMS and rows is None:
+    for part in reader.fields(tensor.begin, tensor.stop):
+        if part.number == onnx.TENSOR_NAME and part.kind == onnx.BYTES:
+            name = reader.content(part.begin, part.stop)
+        elif part.number == onnx.TENSOR_DIMS and rows is None and part.stop > part.begin:
             # The first of the dimensions, whether they are packed into one field or not.
-            rows = _varint(file, begin)[0] if stop > begin else None
+            rows = reader.varint(part.begin)[0]
     return name, rows
-
-
-def _messages(file: mmap.mmap, start: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
-    for number, kind, begin, stop in _fields(file, start, end):
-        if number == wanted and kind == _BYTES:
-            yield begin, stop
-
-
-def _fields(file: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield number, wire type and the place of the value of every field in [start, end).
-
-    Raises:
-        ValueError: If this is no protocol buffer.
-    """
-    place = start
-    while place < end:
-        key, place = _varint(file, place)
-        number, kind = key >> 3, key & 7
-        if kind == _VARINT:
-            begin, stop = place, _varint(file, place)[1]
-        elif kind == _BYTES:
-            length, begin = _varint(file, place)
-            stop = begin + length
-        elif kind in (_FIXED32, _FIXED64):
-            begin, stop = place, place + (4 if kind == _FIXED32 else 8)
-        else:
-            raise ValueError(f"wire type {kind}")
-        if stop > end:
-            raise ValueError("a field reaches beyond its message")
-        yield number, kind, begin, stop
-        place = stop
-
-
-def _varint(file: mmap.mmap, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = file[place]
-        place += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, place
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number of more than 64 bits")

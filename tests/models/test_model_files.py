@@ -6,10 +6,12 @@ import errno
 import shutil
 from pathlib import Path
 
+import onnx
 import pytest
 
 from siglip_search.errors import ModelError, UnknownModelError
 from siglip_search.models import files
+from siglip_search.models.external_data import external_files
 from siglip_search.models.files import add_model_folder, remove_model
 
 
@@ -45,6 +47,22 @@ def test_external_weights_and_subfolders_come_along(source: Path, tmp_path: Path
     )
     spec = add_model_folder(source, tmp_path / "models")
     assert (spec.directory / "onnx" / "vision.onnx_data").read_bytes() == b"weights"
+
+
+def test_external_weights_that_model_toml_forgets_are_noticed(source: Path, tmp_path: Path) -> None:
+    path = str(source / "vision.onnx")
+    onnx.save(
+        onnx.load(path), path, save_as_external_data=True, location="data", size_threshold=1024
+    )
+    with pytest.raises(ModelError, match=r"vision\.onnx keeps weights in data") as caught:
+        add_model_folder(source, tmp_path / "models")
+    assert 'data_files = ["data"] below [vision]' in caught.value.hint
+    toml = source / "model.toml"
+    toml.write_text(toml.read_text().replace("[vision]", '[vision]\ndata_files = ["data"]'))
+    spec = add_model_folder(source, tmp_path / "models")
+    assert external_files(spec.vision_path) == ("data",)
+    assert external_files(spec.text_path) == ()
+    assert external_files(source / "tokenizer.model") == ()
 
 
 def test_a_taken_name_is_refused_and_nothing_changes(source: Path, tmp_path: Path) -> None:
@@ -112,6 +130,16 @@ def test_only_an_installed_model_can_be_removed(source: Path, tmp_path: Path, na
         remove_model(name, models)
     assert (models / "random-tiny").is_dir()
     assert source.is_dir()
+
+
+def test_what_a_pull_left_of_a_model_is_removed_with_it(source: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    add_model_folder(source, models)
+    for name in ("random-tiny", "other"):
+        (models / f".pulling-{name}" / "parts").mkdir(parents=True)
+    remove_model("random-tiny", models)
+    remove_model("other", models)
+    assert list(models.iterdir()) == []
 
 
 def test_the_bundled_model_cannot_be_removed(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -42,12 +43,44 @@ def test_every_row_is_complete_and_its_names_can_be_folders() -> None:
         if not row.bundled:
             assert row.dimension
             assert row.parameters_millions
-            assert row.download_bytes
+            assert row.hub is not None
+            assert (row.download_bytes is not None) == bool(row.hub.towers)
 
 
-def test_every_row_names_a_licence_that_allows_use_without_asking() -> None:
-    # Research-only weights need consent before a download, which nothing here asks for.
-    assert {row.licence for row in registry_rows()} == {"Apache-2.0"}
+def test_only_weights_that_anybody_may_use_come_without_asking() -> None:
+    asking = {row.name for row in registry_rows() if row.licence_conditions}
+    assert asking == {"mobileclip2-s3"}
+    free = {row.licence for row in registry_rows() if not row.licence_conditions}
+    assert free == {"Apache-2.0"}
+
+
+def test_external_weights_of_the_registry_lie_beside_their_tower() -> None:
+    row = find_row("siglip2-so400m-patch14-384")
+    assert row.hub is not None
+    assert row.hub.towers["fp32"].text_data == ("onnx/text_model.onnx_data",)
+
+
+def test_published_figures_are_percentages_with_a_source() -> None:
+    for row in registry_rows():
+        if row.published is not None:
+            figures = dataclasses.asdict(row.published)
+            assert figures.pop("source")
+            assert all(figure is None or 1 < figure < 100 for figure in figures.values())
+
+
+def test_a_model_that_must_be_exported_says_so(tmp_path: Path) -> None:
+    with pytest.raises(NoModelError) as caught:
+        find_model("mobileclip2-s3", tmp_path, {})
+    assert "`siglip-search model export mobileclip2-s3`" in caught.value.hint
+
+
+def test_mobileclip_follows_open_clip() -> None:
+    row = find_row("mobileclip2-s3").hub
+    assert row is not None
+    assert (row.start_id, row.end_id, row.pad_id, row.length) == (49406, 49407, 0, 77)
+    assert (row.tokenizer, row.canonicalize) == ("clip-bpe", "clip")
+    assert (row.architecture.library, row.architecture.name) == ("open_clip", "MobileCLIP2-S3")
+    assert (row.image_size, row.resize) == ((256, 256), "shortest-side-crop")
 
 
 def test_padding_and_words_are_those_of_each_family() -> None:

@@ -92,6 +92,7 @@ def test_a_whole_number_will_do_for_a_scale(folder: Path) -> None:
         ("logit_scale = 10.0", "logit_scale = inf", "score.logit_scale is inf"),
         ("min_probability = 0.0", "min_probability = 1.5", "score.min_probability is 1.5"),
         ('file = "vision.onnx"', 'file = "absent.onnx"', "absent.onnx, which is missing"),
+        ("[text]", '[text]\ndata_files = ["x.data"]', "text.data_files names"),
         ('file = "vision.onnx"', 'file = "../vision.onnx"', "must lie inside the model folder"),
         ('file = "vision.onnx"', 'file = "/etc/hosts"', "must lie inside the model folder"),
     ],
@@ -130,7 +131,8 @@ def test_broken_toml_is_one_error(tmp_path: Path, content: bytes) -> None:
 def test_the_space_is_the_same_whatever_precision_file_and_score(folder: Path) -> None:
     before = load_model_folder(folder).space_key
     (folder / "vision.onnx").rename(folder / "vision_int8.onnx")
-    edit(folder, 'file = "vision.onnx"', 'file = "vision_int8.onnx"\nprecision = "int8"')
+    edit(folder, 'file = "vision.onnx"', 'file = "vision_int8.onnx"')
+    edit(folder, 'precision = "fp32"', 'precision = "int8"')
     edit(folder, "logit_scale = 10.0", "logit_scale = 11.0")
     edit(folder, "title = ", "title = 'Another title' # ")
     after = load_model_folder(folder)

@@ -1,0 +1,186 @@
+"""`model pull` of the installed command from a hub over real HTTP, and what comes after it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from installed_command import COMMAND, CommandLine
+from stand_in_hub import TINY_ROW, Hub, checkpoint_weights, preprocessor_config
+
+from siglip_search.settings import models_directory, own_models_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+VISION = "Xenova/tiny/onnx/vision_model.onnx"
+
+
+@pytest.fixture
+def hub(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    towers = {name: (tiny_model / f"{name}.onnx").read_bytes() for name in ("vision", "text")}
+    # A megabyte of documentation, which nobody reads, makes the tower worth interrupting.
+    towers["vision"] += b"\x32\x80\x80\x40" + b"documentation..." * 65_536
+    files: dict[str, bytes | Path] = {
+        "google/tiny/model.safetensors": checkpoint_weights(),
+        "google/tiny/preprocessor_config.json": preprocessor_config(48),
+        "google/tiny/spiece.model": (tiny_model / "tokenizer.model").read_bytes(),
+    }
+    for suffix in ("", "_quantized"):
+        for name, tower in towers.items():
+            files[f"Xenova/tiny/onnx/{name}_model{suffix}.onnx"] = tower
+    own = own_models_file()
+    own.parent.mkdir(parents=True, exist_ok=True)
+    own.write_text(TINY_ROW, encoding="utf-8")
+    with Hub(files).serving() as served:
+        monkeypatch.setenv("HF_ENDPOINT", served.endpoint)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        yield served
+
+
+def models(cli: CommandLine) -> dict[str, Any]:
+    return {model["name"]: model for model in cli("model", "list", "--json").json}
+
+
+def test_pull_index_query(cli: CommandLine, hub: Hub, pictures: Path) -> None:
+    assert not models(cli)["tiny"]["installed"]
+    said = cli("model", "pull", "tiny").stderr
+    assert "tiny is ready in" in said
+    assert models(cli)["tiny"]["installed"]
+    cli("index", "--model", "tiny", pictures)
+    # Random weights and a bias of -12.5: what is found means nothing, that it is found does.
+    hits = cli("query", "--json", "--min-probability", "0", "-n", "3", "a red boat").json
+    assert len(hits) == 3
+    assert all(0.0 <= hit["probability"] < 1.0 for hit in hits)
+    cli.verify()
+
+
+def test_another_precision_is_another_model(cli: CommandLine, hub: Hub) -> None:
+    assert "tiny-int8 is ready in" in cli("model", "pull", "--precision", "int8", "tiny").stderr
+    assert models(cli)["tiny-int8"]["installed"]
+    assert not models(cli)["tiny"]["installed"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_killed_pull_leaves_no_model_and_the_next_goes_on(
+    cli: CommandLine, hub: Hub, pictures: Path
+) -> None:
+    hub.stall_after[VISION] = 500_000
+    process = cli.start("model", "pull", "tiny")
+    deadline = time.monotonic() + 60
+    parts = models_directory() / ".pulling-tiny" / "parts"
+    while sum(part.stat().st_size for part in parts.glob("*vision_model.onnx")) < 400_000:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not models(cli)["tiny"]["installed"]
+    refused = cli("index", "--model", "tiny", pictures, expect=2).stderr
+    assert "not on this machine yet" in refused
+
+    del hub.stall_after[VISION]
+    hub.forget()
+    cli("model", "pull", "tiny")
+    assert models(cli)["tiny"]["installed"]
+    whole = hub.files[VISION]
+    assert isinstance(whole, bytes)
+    assert hub.sent_bytes[VISION] <= len(whole) - 400_000
+
+
+def test_what_goes_wrong_is_one_line_with_a_remedy(cli: CommandLine, hub: Hub) -> None:
+    hub.damaged = VISION
+    done = cli("model", "pull", "tiny", expect=2)
+    assert "arrived damaged" in done.stderr
+    hub.damaged = ""
+    hub.status = 429
+    done = cli("model", "pull", "tiny", expect=2)
+    assert "too many requests" in done.stderr
+    assert done.stdout == b""
+
+
+def test_conditions_need_consent(cli: CommandLine, hub: Hub) -> None:
+    own = own_models_file()
+    own.write_text(
+        TINY_ROW.replace(
+            'licence = "Apache-2.0"',
+            'licence = "research"\nlicence_url = "https://example.org/licence"\n'
+            'licence_conditions = "For research only."',
+        )
+    )
+    refused = cli("model", "pull", "tiny", expect=2).stderr
+    assert "For research only." in refused
+    assert "--accept-licence" in refused
+    assert hub.requests == []
+    cli("model", "pull", "--accept-licence", "tiny")
+    assert models(cli)["tiny"]["installed"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize(("answer", "installed"), [(b"n\n", False), (b"y\n", True)])
+def test_on_a_terminal_the_conditions_are_shown_and_asked_for(
+    cli: CommandLine, hub: Hub, answer: bytes, installed: bool
+) -> None:
+    import pty
+
+    own = own_models_file()
+    own.write_text(
+        TINY_ROW.replace(
+            'licence = "Apache-2.0"',
+            'licence = "research"\nlicence_conditions = "For research only."',
+        )
+    )
+    parent, child = pty.openpty()
+    process = subprocess.Popen(
+        [COMMAND, "model", "pull", "tiny"],
+        env=cli.environment(),
+        stdin=child,
+        stdout=child,
+        stderr=child,
+    )
+    os.close(child)
+    seen = b""
+    while b"Do you accept this?" not in seen:
+        seen += os.read(parent, 4096)
+    assert b"For research only." in seen
+    assert hub.requests == []
+    os.write(parent, answer)
+    try:
+        while os.read(parent, 4096):
+            pass
+    except OSError:  # the other end is closed
+        pass
+    os.close(parent)
+    process.wait(60)
+    assert models(cli)["tiny"]["installed"] is installed
+
+
+def test_a_mistake_in_ones_own_rows_names_file_row_and_key(cli: CommandLine) -> None:
+    own = own_models_file()
+    own.parent.mkdir(parents=True, exist_ok=True)
+    own.write_text(TINY_ROW.replace("length = 16", 'length = "16"'))
+    done = cli("model", "pull", "tiny", expect=2)
+    assert f"{own}, row 'tiny': text.length is '16'; it must be a whole number" in done.stderr
+
+
+def test_a_foreign_folder_is_added_as_a_known_model(
+    cli: CommandLine, hub: Hub, tmp_path: Path, pictures: Path
+) -> None:
+    folder = tmp_path / "downloaded"
+    for name, content in hub.files.items():
+        path = folder / name.split("/", 2)[2]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        assert isinstance(content, bytes)
+        path.write_bytes(content)
+    cli("model", "add", folder, "--as", "tiny")
+    cli("index", "--model", "tiny", pictures)
+    assert json.loads(cli("status", "--json").stdout)["model"] == "tiny"
+    assert hub.requests == []
