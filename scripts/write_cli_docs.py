@@ -30,6 +30,7 @@ Options that stand for many runs can be set once, in the file that `siglip-searc
 ```toml
 library = "~/pictures-library"   # or SIGLIP_SEARCH_LIBRARY
 model = "demo"                   # or SIGLIP_SEARCH_MODEL; for new libraries
+device = "cpu"                   # or "auto", "npu", "npu-emulator": where models run
 jobs = 2                         # pictures at a time
 max_pixels = 250000000           # largest picture that is opened
 max_seconds = 60                 # longest time for decoding one picture

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from siglip_search.errors import SettingsError
+from siglip_search.towers.session import DEVICES
 from siglip_search.typed_paths import absolute_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from siglip_search.towers.session import Device
 
 _APP = "siglip-search"
 
@@ -26,6 +29,7 @@ class Settings:
     Attributes:
         library: Folder of the library.
         model: Name of the model for new libraries, None to ask.
+        device: Where towers run: "auto", "npu", "cpu" or "npu-emulator".
         jobs: Pictures worked on at the same time, >= 1; None for one a core.
         max_pixels: Largest picture that is opened, in pixels, > 0.
         max_seconds: Longest time for decoding one picture, > 0.
@@ -35,6 +39,7 @@ class Settings:
 
     library: Path
     model: str | None = None
+    device: Device = "auto"
     jobs: int | None = None
     max_pixels: int = 250_000_000
     max_seconds: float = 60.0
@@ -106,6 +111,8 @@ def _checked(path: Path, key: str, value: object) -> Any:
             return absolute_path(value)
         case "model", str():
             return value
+        case "device", str() if value in DEVICES:
+            return value
         case (("jobs" | "max_pixels"), int()) if value > 0 and not isinstance(value, bool):
             return value
         case "hidden", bool():
@@ -117,6 +124,7 @@ def _checked(path: Path, key: str, value: object) -> Any:
     expected = {
         "library": "a folder in quotes",
         "model": "a name in quotes",
+        "device": f"one of {', '.join(DEVICES)}",
         "jobs": "a whole number above 0",
         "max_pixels": "a whole number above 0",
         "max_seconds": "a number above 0, at most 86400",
@@ -132,6 +140,7 @@ def _checked(path: Path, key: str, value: object) -> Any:
 _EXAMPLES = {
     "library": '"~/pictures-library"',
     "model": '"demo"',
+    "device": '"cpu"',
     "jobs": "2",
     "max_pixels": "250000000",
     "max_seconds": "60",

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
 
 from demo_model.joint import build
+from siglip_search.export.fp16_storage import store_weights_fp16
 from siglip_search.models.model_toml import PREPROCESSING_RULES, model_toml
 from siglip_search.models.spec import MODEL_FILE, ModelFacts, ScoreSpec, TextSpec, VisionSpec
 
@@ -60,25 +60,6 @@ def to_onnx(tower: torch.nn.Module, example: torch.Tensor, input_name: str) -> o
     return onnx.load_from_string(stream.getvalue())
 
 
-def store_fp16(model: onnx.ModelProto, smallest: int = 256) -> onnx.ModelProto:
-    """Store large weights as fp16 with a Cast to fp32 behind each; the arithmetic stays fp32."""
-    graph = model.graph
-    casts = []
-    for tensor in graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT:
-            continue
-        values = numpy_helper.to_array(tensor)
-        if values.size < smallest:
-            continue
-        name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), name + "_fp16"))
-        casts.append(helper.make_node("Cast", [name + "_fp16"], [name], to=TensorProto.FLOAT))
-    for node in reversed(casts):
-        graph.node.insert(0, node)
-    onnx.checker.check_model(model)
-    return model
-
-
 def agreement(model: DualTower, folder: Path, side: int) -> None:
     """Print the least cosine between the written towers and torch in fp32."""
     from demo_model.evaluation import Model
@@ -111,8 +92,10 @@ def export_model(
     ids = torch.full((2, length), shape["pad_id"])
     ids[:, :4] = torch.tensor([[5, 6, 7, 1], [8, 9, 1, 1]])
     text = to_onnx(model.text, ids, "input_ids")
-    onnx.save(store_fp16(vision), str(out / "vision.onnx"))
-    onnx.save(store_fp16(text), str(out / "text.onnx"))
+    for tower, name in ((vision, "vision.onnx"), (text, "text.onnx")):
+        store_weights_fp16(tower)
+        onnx.checker.check_model(tower)
+        onnx.save(tower, str(out / name))
     shutil.copyfile(work / "tokenizer.model", out / "tokenizer.model")
 
     def write(cut: float) -> None:

@@ -25,9 +25,11 @@ from siglip_search.errors import SiglipSearchError
 _COMMANDS = {
     "index": "index_cmd",
     "query": "query_cmd",
+    "classify": "classify_cmd",
     "status": "status_cmd",
     "demo": "demo_cmd",
     "model": "model_cmd",
+    "devices": "devices_cmd",
     "verify": "verify_cmd",
     "prune": "prune_cmd",
     "forget": "forget_cmd",

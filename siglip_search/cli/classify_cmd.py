@@ -13,6 +13,7 @@ from siglip_search.cli.console import (
     EXIT_MATCH,
     EXIT_NO_MATCH,
     chosen_library,
+    device_option,
     library_option,
     print_json,
     say,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from siglip_search.engine.classification import ClassifiedPicture
     from siglip_search.search.classify import LabelScore
+    from siglip_search.towers.session import Device
 
 _COMMENT = "#"
 
@@ -77,6 +79,7 @@ _COMMENT = "#"
     metavar="NAME",
     help="Model to use; by default that of the library, or else of the settings.",
 )
+@device_option
 @library_option
 @click.pass_context
 def classify(
@@ -92,6 +95,7 @@ def classify(
     as_json: bool,
     nl: bool,
     model: str | None,
+    device: Device | None,
 ) -> None:
     """Say which of the labels fit each PICTURE, or that none of these does.
 
@@ -115,7 +119,7 @@ def classify(
     names = check_labels(labels.split(",")) if labels is not None else _read_labels(labels_file)
     if softmax and len(names) == 1:
         raise click.UsageError("A forced choice needs two labels at least.")
-    with chosen_library() as library:
+    with chosen_library(device=device) as library:
         # With --model a library that cannot be opened is in nobody's way.
         spec = model_called(model) if model else library.models_for_indexing().first
         options = library.index_options()
@@ -127,6 +131,7 @@ def classify(
         min_probability=min_probability,
         limits=DecodeLimits(max_pixels=options.max_pixels, max_seconds=options.max_seconds),
         jobs=options.jobs,
+        device=options.device,
     )
     done: list[ClassifiedPicture] = []
     failed = False

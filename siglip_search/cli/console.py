@@ -13,10 +13,13 @@ import click
 from siglip_search.engine.library import Library
 from siglip_search.errors import PathError
 from siglip_search.settings import load_settings
+from siglip_search.towers.session import DEVICES
 from siglip_search.typed_paths import absolute_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from siglip_search.towers.session import Device
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -52,14 +55,27 @@ def model_option(command: F) -> F:
     )(command)
 
 
+def device_option(command: F) -> F:
+    """Add --device to a command."""
+    return click.option(
+        "--device",
+        type=click.Choice(DEVICES),
+        help="Where the model runs; `siglip-search devices` shows what there is.  [default: auto]",
+    )(command)
+
+
 def json_option(command: F) -> F:
     """Add --json to a command whose result is one object."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(command)
 
 
-def chosen_library(*, model: str | None = None, one_shot: bool = False) -> Library:
+def chosen_library(
+    *, model: str | None = None, one_shot: bool = False, device: Device | None = None
+) -> Library:
     """Return the library that --library, the environment or the settings name."""
     settings = load_settings()
+    if device is not None:
+        settings = dataclasses.replace(settings, device=device)
     directory = (click.get_current_context().obj or {}).get("library")
     if directory is not None:
         settings = dataclasses.replace(settings, library=absolute_path(directory))

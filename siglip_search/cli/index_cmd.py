@@ -18,6 +18,7 @@ from siglip_search.cli.console import (
     EXIT_NO_MATCH,
     chosen_library,
     count,
+    device_option,
     duration,
     json_option,
     library_option,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from siglip_search.ingest.report import Committed, IngestReport
+    from siglip_search.towers.session import Device
 
 # Shorter runs are over before anyone has read the estimate.
 LONG_RUN_SECONDS = 20.0
@@ -64,6 +66,7 @@ LONG_RUN_SECONDS = 20.0
     "--json-events", is_flag=True, help="Print a JSON line after each batch is safely on disk."
 )
 @model_option
+@device_option
 @library_option
 @click.pass_context
 def index(
@@ -79,6 +82,7 @@ def index(
     as_json: bool,
     json_events: bool,
     model: str | None,
+    device: Device | None,
 ) -> None:
     """Add the pictures in PATHS to the library, or look again at every known folder.
 
@@ -92,7 +96,7 @@ def index(
     """
     if as_json and json_events:
         raise click.UsageError("Choose one of --json and --json-events.")
-    library = chosen_library(model=model)
+    library = chosen_library(model=model, device=device)
     if not paths and not library.roots():
         raise click.UsageError("Name the folders to index: siglip-search index ~/Pictures")
     try:
@@ -102,7 +106,7 @@ def index(
         if chosen is None:
             raise
         library.close()
-        library = chosen_library(model=chosen)
+        library = chosen_library(model=chosen, device=device)
     options = library.index_options()
     options = dataclasses.replace(
         options,

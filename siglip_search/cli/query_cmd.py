@@ -14,6 +14,7 @@ from siglip_search.cli.console import (
     EXIT_MATCH,
     EXIT_NO_MATCH,
     chosen_library,
+    device_option,
     library_option,
     model_option,
     print_json,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from siglip_search.search.ranking import Hit
+    from siglip_search.towers.session import Device
 
 
 @click.command()
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a heading.")
 @click.option("--open", "open_best", is_flag=True, help="Open the best picture in its viewer.")
 @model_option
+@device_option
 @library_option
 @click.pass_context
 def query(
@@ -64,6 +67,7 @@ def query(
     as_csv: bool,
     open_best: bool,
     model: str | None,
+    device: Device | None,
 ) -> None:
     """Show the pictures that match WORDS, best first.
 
@@ -78,7 +82,7 @@ def query(
     if sum((paths or null, as_json, nl, as_csv)) > 1:
         raise click.UsageError("Choose one of --paths (or -0), --json, --nl and --csv.")
     text = " ".join(words)
-    with chosen_library(model=model, one_shot=True) as library:
+    with chosen_library(model=model, one_shot=True, device=device) as library:
         answer = library.answer(text, top_k=top, min_probability=min_probability)
         notice = library.notice()
     if as_json:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from siglip_search.models.spec import ModelSpec
+    from siglip_search.towers.session import Device
 
 DEFAULT_TEMPLATES: Final = ("{}", "a photo of {}", "a photo of a {}", "a picture of a {}")
 """Ways of saying a label whose mean is less a matter of wording than each of them."""
@@ -59,6 +60,7 @@ def classify_pictures(
     min_probability: float | None = None,
     limits: DecodeLimits | None = None,
     jobs: int = 1,
+    device: Device = "cpu",
 ) -> Generator[ClassifiedPicture | Failure, None, None]:
     """Say of each picture which labels fit it; several may, or none. No library is needed.
 
@@ -76,6 +78,7 @@ def classify_pictures(
             when None.
         limits: What one picture may cost.
         jobs: Pictures worked on at the same time, >= 1.
+        device: Where both towers run.
 
     Yields:
         For each picture, in order, its labels or why it could not be read.
@@ -96,12 +99,20 @@ def classify_pictures(
     paths = [_picture_path(picture) for picture in pictures]
     spec = model_called(model) if isinstance(model, str) else model
     cut = _cut(spec, min_probability)
-    prototypes = label_prototypes(labels, templates, spec, threads=jobs)
-    return _classify(paths, labels, prototypes, spec, cut, limits or DecodeLimits(), jobs)
+    prototypes = label_prototypes(labels, templates, spec, threads=jobs, device=device)
+    vectors = picture_vectors(
+        paths, spec, limits=limits or DecodeLimits(), jobs=jobs, device=device
+    )
+    return _classify(paths, vectors, labels, prototypes, spec, cut)
 
 
 def label_prototypes(
-    labels: Sequence[str], templates: Sequence[str], spec: ModelSpec, *, threads: int | None = None
+    labels: Sequence[str],
+    templates: Sequence[str],
+    spec: ModelSpec,
+    *,
+    threads: int | None = None,
+    device: Device = "cpu",
 ) -> NDArray[np.float32]:
     """Return one unit vector a label, shape (labels, dimension).
 
@@ -112,26 +123,26 @@ def label_prototypes(
         templates: Ways of saying them, each with {} in it.
         spec: The model.
         threads: Threads of the text tower; None for every processor.
+        device: Where it runs.
 
     Raises:
         ModelError: The tower cannot be opened or fails.
     """
     from siglip_search.towers.text import TextTower
 
-    vectors = TextTower(spec, threads=threads).embed(prompts_for(labels, templates))
+    vectors = TextTower(spec, threads=threads, device=device).embed(prompts_for(labels, templates))
     return prototypes_of(vectors, labels=len(labels))
 
 
 def _classify(
     paths: Sequence[bytes],
+    vectors: Generator[NDArray[np.float32] | Failure, None, None],
     labels: Sequence[str],
     prototypes: NDArray[np.float32],
     spec: ModelSpec,
     cut: float,
-    limits: DecodeLimits,
-    jobs: int,
 ) -> Generator[ClassifiedPicture | Failure, None, None]:
-    with closing(picture_vectors(paths, spec, limits=limits, jobs=jobs)) as vectors:
+    with closing(vectors):
         for path, vector in zip(paths, vectors, strict=True):
             if isinstance(vector, Failure):
                 yield vector

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from siglip_index.records import KnownFile
     from siglip_search.ingest.report import Committed, IngestReport, Progress
     from siglip_search.models.spec import ModelSpec
+    from siglip_search.towers.session import Device
 
 # Decoding a JPEG takes about so long for each byte of the file, on one core; only the estimate uses
 # it. 65 ms for one of 12 megapixels and 3.7 MB.
@@ -61,6 +62,7 @@ class IndexOptions:
         max_pixels: Largest picture that is opened, in pixels, > 0.
         max_seconds: Longest time for decoding one picture, > 0.
         jobs: Pictures worked on at the same time, >= 1.
+        device: Where the picture tower runs.
     """
 
     exclude: tuple[str, ...] = ()
@@ -69,6 +71,7 @@ class IndexOptions:
     max_pixels: int = DecodeLimits().max_pixels
     max_seconds: float = DecodeLimits().max_seconds
     jobs: int = 1
+    device: Device = "cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +306,7 @@ def _carry_out(
     report = record_without_reading(store, survey.plans)
     if not sizes:
         return report
-    tower = VisionTower(spec, threads=1)
+    tower = VisionTower(spec, threads=1, device=options.device)
     if not stop.is_set():  # it may have been while a large tower was loading
         cost = len(sizes) * _seconds_per_picture(tower, spec) + sum(sizes) * DECODE_SECONDS_PER_BYTE
         listener.on_estimate(Estimate(len(sizes), cost / options.jobs, switching_to))

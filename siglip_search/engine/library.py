@@ -158,6 +158,7 @@ class Library:
             max_pixels=self._settings.max_pixels,
             max_seconds=self._settings.max_seconds,
             jobs=self._settings.jobs or available_cores(),
+            device=self._settings.device,
         )
 
     def models_for_indexing(self) -> IndexingModels:
@@ -347,7 +348,10 @@ class Library:
             # Reading the model's facts again for each question would cost more than the search.
             if self._text is None or self._text[0].space_key != active.key:
                 spec = model_for_searching(self._requested_model, active)
-                self._text = (spec, TextTower(spec, one_shot=self._one_shot))
+                self._text = (
+                    spec,
+                    TextTower(spec, one_shot=self._one_shot, device=self._settings.device),
+                )
             return self._text
 
 

@@ -20,10 +20,16 @@ if TYPE_CHECKING:
     from siglip_search.models.spec import ModelSpec
     from siglip_search.photos.decode import DecodeLimits
     from siglip_search.photos.worker_process import PreparedPicture
+    from siglip_search.towers.session import Device
 
 
 def picture_vectors(
-    paths: Sequence[bytes], spec: ModelSpec, *, limits: DecodeLimits, jobs: int
+    paths: Sequence[bytes],
+    spec: ModelSpec,
+    *,
+    limits: DecodeLimits,
+    jobs: int,
+    device: Device = "cpu",
 ) -> Generator[NDArray[np.float32] | Failure, None, None]:
     """Yield for each file, in order, its embedding or why it has none.
 
@@ -36,6 +42,7 @@ def picture_vectors(
         spec: The model, whose picture tower is opened when the first embedding is asked for.
         limits: What one picture may cost.
         jobs: Pictures worked on at the same time, >= 1.
+        device: Where the tower runs.
 
     Yields:
         A unit vector of shape (dimension,), or the failure.
@@ -46,7 +53,7 @@ def picture_vectors(
     """
     if not paths:
         return
-    tower = VisionTower(spec, threads=1)
+    tower = VisionTower(spec, threads=1, device=device)
     jobs = min(jobs, len(paths))
     # As in the index, so that the same file gives the same vector.
     pool = DecodePool(

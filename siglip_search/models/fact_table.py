@@ -123,14 +123,17 @@ class FactTable:
         """Return a whole number in [least, most], or None where there is none."""
         return self.integer(key, least=least, most=most) if key in self else None
 
-    def number(self, key: str) -> float:
-        """Return a finite number."""
+    def number(self, key: str, *, least: float = -math.inf, most: float = math.inf) -> float:
+        """Return a finite number in [least, most]."""
         value = self._values.get(key)
         if key in self and isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
-        number = self._require(key, float, "a number")
+            number = float(value)
+        else:
+            number = self._require(key, float, "a number")
         if not math.isfinite(number):
             raise self.complain(key, f"is {number}; it must be finite")
+        if not least <= number <= most:
+            raise self.complain(key, f"is {number}; it must be from {least} to {most}")
         return number
 
     def optional_number(self, key: str) -> float | None:

@@ -147,11 +147,17 @@ def _vision(table: FactTable) -> VisionSpec:
 
 
 def _text(table: FactTable) -> TextSpec:
+    tokenizer = cast(TokenizerKind, table.choice("tokenizer", get_args(TokenizerKind)))
+    start_id = table.optional_integer("start_id", least=0, most=2**31 - 1)
+    if tokenizer == "clip-bpe" and start_id is None:
+        raise table.complain(
+            "start_id", "is missing; with tokenizer = 'clip-bpe' every text opens with one"
+        )
     return TextSpec(
         file=table.file("file"),
         data_files=table.files("data_files"),
         precision=cast(Precision, table.choice("precision", get_args(Precision), "fp32")),
-        tokenizer=cast(TokenizerKind, table.choice("tokenizer", get_args(TokenizerKind))),
+        tokenizer=tokenizer,
         tokenizer_file=table.file("tokenizer_file"),
         canonicalize=cast(
             Canonicalization, table.choice("canonicalize", get_args(Canonicalization))
@@ -159,7 +165,7 @@ def _text(table: FactTable) -> TextSpec:
         length=table.integer("length", least=1, most=_MAX_TEXT_LENGTH),
         pad_id=table.integer("pad_id", least=0, most=2**31 - 1),
         end_id=table.integer("end_id", least=0, most=2**31 - 1),
-        start_id=table.optional_integer("start_id", least=0, most=2**31 - 1),
+        start_id=start_id,
     )
 
 
@@ -169,9 +175,9 @@ def _variant(table: FactTable) -> VariantSpec:
         measured = table.table("agreement")
         agreement = Agreement(
             pictures=measured.integer("pictures", least=0, most=2**31),
-            mean_cosine=measured.number("mean_cosine"),
-            worst_cosine=measured.number("worst_cosine"),
-            recall_at_10=measured.number("recall_at_10"),
+            mean_cosine=measured.number("mean_cosine", least=-1.0, most=1.0),
+            worst_cosine=measured.number("worst_cosine", least=-1.0, most=1.0),
+            recall_at_10=measured.number("recall_at_10", least=0.0, most=1.0),
         )
     return VariantSpec(
         of=check_model_name(table.text("of"), where=f"{table.where}: variant.of"),

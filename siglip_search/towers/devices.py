@@ -19,11 +19,7 @@ if TYPE_CHECKING:
     from siglip_search.towers.device_probe import NpuKind
     from siglip_search.towers.qnn_chip import Processor
     from siglip_search.towers.qnn_target import Target
-    from siglip_search.towers.session import Assignment, Session
-
-Device = Literal["auto", "npu", "cpu", "npu-emulator"]
-DEVICES: Final = ("auto", "npu", "cpu", "npu-emulator")
-"""What a user may ask for."""
+    from siglip_search.towers.session import Assignment, Device, Session
 
 EMULATOR_NOTICE: Final = "its time says nothing about an NPU's"
 
@@ -79,6 +75,15 @@ class OpenedSession:
     why: str
     steps_down: tuple[str, ...] = ()
     assignment: Assignment | None = None
+
+    def precision_of(self, weights: str) -> str:
+        """Return the precision to note with a vector.
+
+        Args:
+            weights: That of the tower's weights.
+        """
+        # An NPU computes float graphs in half precision, whatever their weights are stored in.
+        return "fp16" if self.device != "cpu" and weights == "fp32" else weights
 
 
 def list_devices() -> list[DeviceReport]:

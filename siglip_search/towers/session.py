@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
+
+
+Device = Literal["auto", "npu", "cpu", "npu-emulator"]
+DEVICES: Final = get_args(Device)
+"""What a user may ask for; see `devices.open_session`."""
 
 
 @dataclass(frozen=True, slots=True)

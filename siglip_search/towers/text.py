@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from siglip_search.errors import ModelError
 from siglip_search.tokenizers import open_tokenizer
+from siglip_search.towers.devices import open_session
 from siglip_search.towers.embedding import embedding_graph
 from siglip_search.towers.onnx_header import token_table_rows
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from siglip_search.models.spec import ModelSpec
+    from siglip_search.towers.session import Device
 
 _TEXTS_PER_RUN: Final = 8
 
@@ -24,7 +26,12 @@ class TextTower:
     """Embeds words. `embed` may be called from several threads, which share the weights."""
 
     def __init__(
-        self, spec: ModelSpec, *, threads: int | None = None, one_shot: bool = False
+        self,
+        spec: ModelSpec,
+        *,
+        threads: int | None = None,
+        one_shot: bool = False,
+        device: Device = "cpu",
     ) -> None:
         """Open a model's tokenizer and text tower.
 
@@ -32,17 +39,19 @@ class TextTower:
             spec: The model.
             threads: Threads that one call uses; None for every processor.
             one_shot: Open fast, for a process that embeds a query and ends.
+            device: Where it shall run; see `open_session`.
 
         Raises:
             ModelError: If either cannot be loaded or contradicts the model's facts.
+            DeviceError: If the device was asked for by name and cannot be used.
         """
-        from siglip_search.towers.session_cpu import CpuSession
-
         self._tokenizer = open_tokenizer(spec)
-        session = CpuSession(spec.text_path, threads=threads, one_shot=one_shot)
+        self.opened = open_session(
+            spec.text_path, device=device, threads=threads, one_shot=one_shot, model=spec.name
+        )
         self._graph = embedding_graph(
-            session,
-            path=spec.text_path,
+            self.opened.session,
+            path=self.opened.path,
             dimension=spec.dimension,
             input_names=("input_ids", "text"),
             input_shape=(spec.text.length,),
@@ -52,13 +61,13 @@ class TextTower:
 
     @property
     def precision(self) -> str:
-        """Of the weights: "fp32", "fp16" or "int8"."""
-        return self._spec.text.precision
+        """Of the arithmetic where it is less than that of the weights, else of the weights."""
+        return self.opened.precision_of(self._spec.text.precision)
 
     @property
     def device(self) -> str:
-        """Where it runs: "cpu"."""
-        return self._graph.session.device
+        """Where it runs: "cpu", "npu" or "npu-emulator"."""
+        return self.opened.device
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return unit embeddings, shape (n, dimension).

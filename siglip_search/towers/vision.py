@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from siglip_search.towers.devices import open_session
 from siglip_search.towers.embedding import embedding_graph
 from siglip_search.towers.preprocess import Preprocessor, normalise
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from siglip_search.models.spec import ModelSpec
+    from siglip_search.towers.session import Device
 
 _PIXELS_PER_RUN: Final = 384 * 384
 """Large pictures are slower in a batch (10 % at 384 px); small ones save the call's overhead."""
@@ -21,24 +23,26 @@ _PIXELS_PER_RUN: Final = 384 * 384
 class VisionTower:
     """Embeds pictures. `embed` may be called from several threads, which share the weights."""
 
-    def __init__(self, spec: ModelSpec, *, threads: int = 1) -> None:
+    def __init__(self, spec: ModelSpec, *, threads: int = 1, device: Device = "cpu") -> None:
         """Open a model's picture tower.
 
         Args:
             spec: The model.
-            threads: Threads that one call uses. Several callers with one thread each get more
-                out of a processor than one caller with several.
+            threads: Threads that one call uses on the processor. Several callers with one thread
+                each get more out of it than one caller with several.
+            device: Where it shall run; see `open_session`.
 
         Raises:
             ModelError: If the tower cannot be loaded or contradicts the model's facts.
+            DeviceError: If the device was asked for by name and cannot be used.
         """
-        from siglip_search.towers.session_cpu import CpuSession
-
         height, width = spec.vision.image_size
-        session = CpuSession(spec.vision_path, threads=threads)
+        self.opened = open_session(
+            spec.vision_path, device=device, threads=threads, model=spec.name
+        )
         self._graph = embedding_graph(
-            session,
-            path=spec.vision_path,
+            self.opened.session,
+            path=self.opened.path,
             dimension=spec.dimension,
             input_names=("pixel_values", "image"),
             input_shape=(3, height, width),
@@ -54,13 +58,13 @@ class VisionTower:
 
     @property
     def precision(self) -> str:
-        """Of the weights: "fp32", "fp16" or "int8"."""
-        return self._spec.vision.precision
+        """Of the arithmetic where it is less than that of the weights, else of the weights."""
+        return self.opened.precision_of(self._spec.vision.precision)
 
     @property
     def device(self) -> str:
-        """Where it runs: "cpu"."""
-        return self._graph.session.device
+        """Where it runs: "cpu", "npu" or "npu-emulator"."""
+        return self.opened.device
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return unit embeddings, shape (n, dimension).

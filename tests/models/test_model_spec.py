@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 
 from siglip_search.errors import ModelError
 from siglip_search.models.model_folder import load_model_folder
+from siglip_search.models.model_toml import model_toml
+from siglip_search.models.spec import Agreement, ScoreSpec, VariantSpec
 
 
 @pytest.fixture
@@ -196,3 +199,74 @@ def test_reading_a_folder_loads_no_heavy_module(tiny_model: Path) -> None:
         [sys.executable, "-c", code, str(tiny_model)], capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
+
+
+def test_every_fact_is_written_as_it_was_read(folder: Path) -> None:
+    spec = load_model_folder(folder)
+    told = dataclasses.replace(
+        spec,
+        title='A "title" with \\ and \u00e9\U0001f426\x7f',
+        notice=None,
+        vision=dataclasses.replace(spec.vision, precision="int8"),
+        text=dataclasses.replace(spec.text, start_id=3),
+        score=ScoreSpec(logit_scale=1e-7, logit_bias=None, min_probability=0.25),
+        variant=VariantSpec("base", "a recipe", Agreement(500, 0.999, 0.98, 0.96)),
+    )
+    (folder / "model.toml").write_text(model_toml(told), encoding="utf-8")
+    again = load_model_folder(folder)
+    assert dataclasses.replace(again, space_key="") == dataclasses.replace(told, space_key="")
+    assert again.space_key != spec.space_key  # the start id
+
+
+VARIANT = """
+[variant]
+of = "base"
+recipe = "int8, somehow"
+"""
+AGREEMENT = """
+[variant.agreement]
+pictures = 500
+mean_cosine = 0.99
+worst_cosine = 0.5
+recall_at_10 = 0.95
+"""
+
+
+def test_variant_is_a_space_of_its_own_until_it_agrees(folder: Path) -> None:
+    path = folder / "model.toml"
+    text = path.read_text(encoding="utf-8")
+    own = load_model_folder(folder).space_key
+
+    def key_with(*additions: str) -> str:
+        path.write_text("".join([text, *additions]), encoding="utf-8")
+        return load_model_folder(folder).space_key
+
+    assert key_with(VARIANT) != own
+    assert key_with(VARIANT.replace("somehow", "otherwise")) not in {own, key_with(VARIANT)}
+    assert key_with(VARIANT, AGREEMENT) == own
+    for good, bad in (("= 500", "= 499"), ("0.99\n", "0.989\n"), ("0.95", "0.949")):
+        assert key_with(VARIANT, AGREEMENT.replace(good, bad)) == key_with(VARIANT)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("mean_cosine = 0.99", "mean_cosine = 7.0", "mean_cosine is 7.0; it must be from -1.0"),
+        ("worst_cosine = 0.5", "worst_cosine = nan", "worst_cosine is nan; it must be finite"),
+        ("recall_at_10 = 0.95", "recall_at_10 = 1.1", "recall_at_10 is 1.1; it must be from 0.0"),
+        ("pictures = 500", "pictures = -1", "pictures is -1"),
+        ('of = "base"', 'of = "../base"', "cannot name a model"),
+    ],
+)
+def test_agreement_that_cannot_be_is_refused(folder: Path, old: str, new: str, words: str) -> None:
+    path = folder / "model.toml"
+    path.write_text(path.read_text(encoding="utf-8") + VARIANT + AGREEMENT, encoding="utf-8")
+    edit(folder, old, new)
+    with pytest.raises(ModelError, match=re.escape(words)):
+        load_model_folder(folder)
+
+
+def test_byte_pair_encoding_needs_a_start(folder: Path) -> None:
+    edit(folder, 'tokenizer = "sentencepiece"', 'tokenizer = "clip-bpe"')
+    with pytest.raises(ModelError, match=r"start_id is missing"):
+        load_model_folder(folder)
