@@ -1,0 +1,1 @@
+"""Making towers, from checkpoints or smaller from others; the home of torch and onnx."""
