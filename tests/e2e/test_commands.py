@@ -97,7 +97,7 @@ def test_models_are_listed_added_used_and_removed(
         "already", "is taken"
     )
     cli("model", "add", "--replace", tiny_model)
-    cli("model", "remove", name)
+    cli("model", "remove", "--force", name)
     gone = cli("query", "dog", expect=2)
     assert name in gone.stderr
 
