@@ -130,20 +130,31 @@ class CatalogueWriter:
         """See `StoreWriter.drop_space`."""
         row = space_row(self._connection, key)
         active = active_space(self._connection)
-        if active is not None and active.key == key:
-            raise ValueError(f"the space {key!r} is the active one")
         self._settle()
+        if active is not None and active.key == key and self._has_vectors(row.id):
+            raise ValueError(f"the space {key!r} is the active one and has vectors")
         self._spaces.pop(key, None)
         vectors = self._connection.execute("DELETE FROM vector WHERE space_id = ?", [row.id])
         for table in ("change", "snapshot"):
             self._connection.execute(f"DELETE FROM {table} WHERE space_id = ?", [row.id])  # noqa: S608
         self._connection.execute(
-            "DELETE FROM meta WHERE key = 'coming_space' AND value = ?", [row.id]
+            "DELETE FROM meta WHERE key IN ('active_space', 'coming_space') AND value = ?",
+            [row.id],
         )
         self._connection.execute("DELETE FROM space WHERE id = ?", [row.id])
+        self._connection.execute(
+            "INSERT OR IGNORE INTO meta (key, value)"
+            " SELECT 'active_space', min(id) FROM space HAVING min(id) IS NOT NULL"
+        )
         for statement in FORGET_PHOTOS_WITHOUT_VECTOR:
             self._connection.execute(statement)
         return vectors.rowcount
+
+    def _has_vectors(self, space_id: int) -> bool:
+        row = self._connection.execute(
+            "SELECT 1 FROM vector WHERE space_id = ? LIMIT 1", [space_id]
+        ).fetchone()
+        return row is not None
 
     def ensure_root(self, path: bytes, device: int | None) -> Root:
         """See `StoreWriter.ensure_root`."""

@@ -113,7 +113,7 @@ class StoreWriter(Protocol):
             How many vectors were deleted.
 
         Raises:
-            ValueError: It is the active one.
+            ValueError: It is the active one and has vectors.
             UnknownSpaceError: There is none of this key.
         """
         ...

@@ -38,7 +38,9 @@ _COMMENT = "#"
 
 
 @click.command()
-@click.argument("pictures", nargs=-1, required=True, type=click.Path(), metavar="PICTURE...")
+@click.argument(
+    "pictures", nargs=-1, required=True, type=click.Path(readable=False), metavar="PICTURE..."
+)
 @click.option(
     "--labels",
     metavar="A,B,...",
@@ -46,7 +48,7 @@ _COMMENT = "#"
 )
 @click.option(
     "--labels-file",
-    type=click.Path(),
+    type=click.Path(readable=False),
     metavar="FILE",
     help="One label a line; lines that begin with # are left out.",
 )

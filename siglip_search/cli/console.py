@@ -51,7 +51,7 @@ def model_option(command: F) -> F:
     return click.option(
         "--model",
         metavar="NAME",
-        help="Model to use; by default the one that the library was made with.",
+        help="Model to use; by default the one that the library answers with.",
     )(command)
 
 

@@ -22,7 +22,6 @@ from siglip_search.cli.console import (
     duration,
     json_option,
     library_option,
-    model_option,
     print_json,
     say,
     shown,
@@ -65,7 +64,11 @@ LONG_RUN_SECONDS = 20.0
 @click.option(
     "--json-events", is_flag=True, help="Print a JSON line after each batch is safely on disk."
 )
-@model_option
+@click.option(
+    "--model",
+    metavar="NAME",
+    help="Model to use, for a new library; an older one is switched to it, as by `model use`.",
+)
 @device_option
 @library_option
 @click.pass_context

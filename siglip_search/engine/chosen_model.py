@@ -11,7 +11,6 @@ from siglip_index.records import Space
 from siglip_search import demo
 from siglip_search.errors import ModelError, NoModelError, UnknownModelError
 from siglip_search.models.files import add_model_folder
-from siglip_search.models.layouts import add_layout, describe_layout
 from siglip_search.models.model_folder import load_model_folder
 from siglip_search.models.registry import default_row, find_model, installed_models
 from siglip_search.settings import models_directory, own_models_file
@@ -51,10 +50,12 @@ class IndexingModels:
         answering: The model whose vectors are searched now; None when it is not installed (any
             more, or in that version).
         coming: The model that takes over once it has embedded every picture; None when none is.
+        lost: Name of the model that was to take over and is not installed (in that version).
     """
 
     answering: ModelSpec | None
     coming: ModelSpec | None
+    lost: str | None = None
 
     @property
     def first(self) -> ModelSpec:
@@ -92,39 +93,51 @@ def models_for_indexing(
     if requested is not None:
         wanted = model_called(requested)
         if wanted.space_key != active.key:
-            return IndexingModels(_version_of(active), wanted)
+            return IndexingModels(model_of_space(active), wanted)
         answering: ModelSpec | None = wanted
     else:
-        answering = _version_of(active)
-    successor = None if coming is None else _version_of(coming)
+        answering = model_of_space(active)
+    successor = None if coming is None else model_of_space(coming)
     if answering is None and successor is None:
         # Another version under the old name takes over; without one, the error says how to get it.
         return IndexingModels(None, model_called(active.model))
-    return IndexingModels(answering, successor)
+    lost = coming.model if coming is not None and successor is None else None
+    return IndexingModels(answering, successor, lost)
 
 
-def _version_of(space: Space) -> ModelSpec | None:
-    """Return the installed model that makes vectors of this very space."""
+def model_of_space(space: Space) -> ModelSpec | None:
+    """Return the installed model that makes vectors of this very space, None if there is none.
+
+    Several can, variants that agree with their original: the one that bears the space's name is
+    preferred, and any other will do.
+    """
     try:
         spec = model_called(space.model)
     except (UnknownModelError, NoModelError):
-        return None
-    return spec if spec.space_key == space.key else None
+        pass
+    else:
+        if spec.space_key == space.key:
+            return spec
+    return next((spec for spec in all_installed() if spec.space_key == space.key), None)
 
 
 def model_for_searching(requested: str | None, active: Space) -> ModelSpec:
-    """Return the model that made the library's active vectors.
+    """Return a model that can be asked about the library's active vectors.
 
     Raises:
         ModelError: Another one was asked for, or the installed one has other weights.
     """
     if requested is not None and requested != active.model:
+        wanted = model_called(requested)
+        if wanted.space_key == active.key:
+            return wanted
         raise ModelError(
             f"this library answers with the model {active.model!r}, not {requested!r}",
             hint=f"Leave --model out, or switch: siglip-search model use {requested}",
         )
-    spec = model_called(active.model)
-    if spec.space_key != active.key:
+    spec = model_of_space(active)
+    if spec is None:
+        model_called(active.model)  # if it is not installed, this says how to get it
         raise ModelError(
             f"the installed model {active.model!r} is another version than the one that made "
             "this library",
@@ -141,7 +154,7 @@ def add_model(directory: Path, *, replace: bool) -> ModelSpec:
             taken.
     """
     spec = load_model_folder(directory)
-    _embed_something(spec)
+    embed_something(spec)
     return add_model_folder(directory, models_directory(), replace=replace)
 
 
@@ -160,13 +173,21 @@ def add_foreign_model(
         ModelError: A file is missing or another model's, the towers do not do what the row says,
             or the name is taken.
     """
+    # Imported here: a question has no use for what reads other people's folders.
+    from siglip_search.models.layouts import add_layout, describe_layout
+
     layout = describe_layout(
         directory, row, precision=precision, logit_scale=logit_scale, logit_bias=logit_bias
     )
-    return add_layout(layout, models_directory(), replace=replace, check=_embed_something)
+    return add_layout(layout, models_directory(), replace=replace, check=embed_something)
 
 
-def _embed_something(spec: ModelSpec) -> None:
+def embed_something(spec: ModelSpec) -> None:
+    """Let both towers of a model work once, before anything depends on them.
+
+    Raises:
+        ModelError: One of them does not do what the model's facts say.
+    """
     from siglip_search.towers.text import TextTower
     from siglip_search.towers.vision import VisionTower
 

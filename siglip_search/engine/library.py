@@ -12,7 +12,7 @@ from siglip_index.records import StoreCounts
 from siglip_search.engine.chosen_model import model_called, model_for_searching, models_for_indexing
 from siglip_search.errors import QueryError
 from siglip_search.search.query import answer_words, require_words
-from siglip_search.settings import Settings, load_settings
+from siglip_search.settings import Settings, load_settings, models_directory
 from siglip_search.typed_paths import absolute_path
 
 if TYPE_CHECKING:
@@ -203,12 +203,17 @@ class Library:
             ModelError: This library answers with it, or its files cannot be deleted.
             LibraryBusyError: Another process is writing.
         """
-        from siglip_search.engine.switching import delete_model
+        from siglip_search.engine.switching import plan_removal, remove_vectors
+        from siglip_search.models.files import remove_model
 
-        if self._store_if_any() is None:
-            return delete_model(name, None, force=force)
+        removal = plan_removal(name, self._store_if_any(), force=force)
+        # The files first, which takes no room: a disk that is full can be relieved in this way.
+        if removal.files:
+            remove_model(name, models_directory())
+        if not removal.dropped and not removal.renamed:
+            return 0
         with open_store(self.directory, writable=True) as store:
-            return delete_model(name, store, force=force)
+            return remove_vectors(store, removal)
 
     def search(
         self,

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from siglip_index.errors import StoreError
-from siglip_search.engine.chosen_model import all_installed, bundled_models, space_of
+from siglip_search.engine.chosen_model import (
+    all_installed,
+    bundled_models,
+    embed_something,
+    space_of,
+)
 from siglip_search.engine.indexing import embed_known_pictures, index_paths
 from siglip_search.errors import ModelError
-from siglip_search.models.files import remove_model
 from siglip_search.settings import models_directory
+from siglip_search.towers.text import TextTower
 
 if TYPE_CHECKING:
     import os
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
 
     from siglip_index.local_store import LocalStore
     from siglip_index.protocol import Store
+    from siglip_index.records import Space
     from siglip_search.engine.chosen_model import IndexingModels
     from siglip_search.engine.indexing import IndexListener, IndexOptions
     from siglip_search.ingest.report import IngestReport
@@ -55,8 +61,13 @@ def choose_model(store: Store, spec: ModelSpec, *, now: bool = False) -> ModelSw
         store: Opened for writing.
         spec: The model.
         now: Let it answer at once, even if pictures are missing that it has not embedded.
+
+    Raises:
+        ModelError: Its towers do not work.
     """
     space = space_of(spec)
+    if space != store.active_space():
+        embed_something(spec)  # a model that cannot answer must not take over
     with store.write() as writer:
         writer.ensure_space(space)
     visible = _visible_photos(store)
@@ -109,8 +120,8 @@ def index_and_switch(
         coming = space_of(models.coming)
         if models.answering is None:
             report.warnings.append(
-                f"the model {active.model} is not on this machine: new pictures are found once "
-                f"{models.coming.name} has taken over"
+                f"the model that made this library, {active.model}, is not on this machine (in "
+                f"that version): new pictures are found once {models.coming.name} has taken over"
             )
         with store.write() as writer:
             writer.ensure_space(coming)
@@ -127,6 +138,11 @@ def index_and_switch(
         _switch_if_complete(store, models.coming, report)
     active = store.active_space()
     report.model = active.model if active else None
+    if models.lost is not None:
+        report.warnings.append(
+            f"{models.lost} was to take over, and is not on this machine (in that version): get "
+            f"it again, or `siglip-search model use {report.model}` forgets about it"
+        )
     report.seconds = time.monotonic() - started
     return report
 
@@ -134,6 +150,7 @@ def index_and_switch(
 def _switch_if_complete(store: Store, spec: ModelSpec, report: IngestReport) -> None:
     left = len(_visible_photos(store) - store.photos_in_space(spec.space_key))
     if not left:
+        TextTower(spec).embed(["a picture"])  # its other half has worked, but can it be asked?
         with store.write() as writer:
             writer.activate_space(spec.space_key)
         report.switched = True
@@ -148,54 +165,68 @@ def _switch_if_complete(store: Store, spec: ModelSpec, report: IngestReport) -> 
         )
 
 
-def delete_model(name: str, store: LocalStore | None, *, force: bool = False) -> int:
-    """Delete a model's vectors, unless the library answers with them, and its files.
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What `model remove` will do.
 
-    Of a model that comes with the program only the vectors go.
+    Attributes:
+        files: Delete the model's files.
+        dropped: Keys of the spaces that go, with their vectors.
+        renamed: Spaces that another installed model makes as well, under its name.
+    """
+
+    files: bool
+    dropped: tuple[str, ...]
+    renamed: tuple[Space, ...]
+
+
+def plan_removal(name: str, store: Store | None, *, force: bool = False) -> Removal:
+    """Decide what is deleted with a model; nothing is changed.
 
     Args:
         name: The model.
-        store: The library, opened for writing; None where there is none.
+        store: The library; None where there is none.
         force: Delete the files also of the model that the library answers with; its vectors stay.
 
-    Returns:
-        How many vectors were deleted.
-
     Raises:
-        UnknownModelError: It is not installed.
-        ModelError: The library answers with it, it is a part of the program without vectors here,
-            or its files cannot be deleted.
+        ModelError: The library answers with it, and nothing else can ask about its vectors.
     """
     installed = {spec.name: spec for spec in all_installed()}
+    heirs = {spec.space_key: spec.name for spec in installed.values() if spec.name != name}
     active = store.active_space() if store else None
-    if (
-        active is not None
-        and active.model == name
-        and name in installed
-        and installed[name].space_key == active.key
-        and not force
-    ):
+    named = [space for space in (store.spaces() if store else ()) if space.model == name]
+    renamed = tuple(replace(space, model=heirs[space.key]) for space in named if space.key in heirs)
+    orphaned = [space for space in named if space.key not in heirs]
+    answers = active in orphaned and store is not None and store.photos_in_space(active.key)
+    if answers and not force:
         raise ModelError(
             f"the library answers with the model {name!r}",
             hint="`siglip-search model use OTHER` switches first; --force deletes it all the same, "
             "and questions fail until it is there again.",
         )
-    shared = {spec.space_key for spec in installed.values() if spec.name != name}
-    doomed = [
-        space.key
-        for space in (store.spaces() if store else ())
-        if space.model == name and space != active and space.key not in shared
-    ]
-    if not doomed or name not in bundled_models():
-        # First, for it may refuse: vectors without a model do no harm, only the reverse would.
-        remove_model(name, models_directory())
-    if store is None or not doomed:
-        return 0
+    dropped = tuple(space.key for space in orphaned if not (answers and space == active))
+    # Of what comes with the program only the vectors can go, and of a folder that was deleted by
+    # hand as well; where there are none either, `remove_model` says what is wrong.
+    broken = (models_directory() / name).is_dir()
+    has_files = name not in bundled_models() and (name in installed or broken)
+    return Removal(has_files or not (dropped or renamed), dropped, renamed)
+
+
+def remove_vectors(store: LocalStore, removal: Removal) -> int:
+    """Carry out the library's part of a removal; return how many vectors were deleted.
+
+    Args:
+        store: Opened for writing.
+        removal: As it was planned.
+    """
     with store.write() as writer:
-        vectors = sum(writer.drop_space(key) for key in doomed)
-    # Without the room to write the database anew, what comes uses the room that was freed.
-    with suppress(StoreError):
-        store.compact()
+        for space in removal.renamed:
+            writer.ensure_space(space)
+        vectors = sum(writer.drop_space(key) for key in removal.dropped)
+    if vectors:
+        # Without the room to write the database anew, what comes uses the room that was freed.
+        with suppress(StoreError):
+            store.compact()
     return vectors
 
 

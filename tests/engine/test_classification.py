@@ -61,7 +61,7 @@ def reference_vectors(spec: ModelSpec, paths: list[Path]) -> np.ndarray:
     rows = []
     for path in paths:
         with path.open("rb") as file:
-            image = decode(file, limits=DecodeLimits(), min_side=192).image
+            image = decode(file, limits=DecodeLimits(), min_side=384).image
         rows.append(tower.embed(tower.preprocessor(image)[None])[0])
     return np.array(rows, dtype=np.float64)
 

@@ -13,7 +13,6 @@ from siglip_search import demo, open_library
 from siglip_search.engine.chosen_model import add_model
 from siglip_search.engine.indexing import IndexListener
 from siglip_search.errors import ModelError, UnknownModelError
-from siglip_search.models.model_folder import load_model_folder
 from siglip_search.settings import models_directory
 
 if TYPE_CHECKING:
@@ -49,6 +48,21 @@ def indexed(tmp_path: Path, pictures: Path) -> Path:
 
 def found(library: Library) -> int:
     return len(library.search("snow", top_k=99, min_probability=0.0))
+
+
+def twin_of_demo(folder: Path, name: str, *, agrees: bool = True) -> None:
+    """Install the demo model under another name, as a variant of it."""
+    shutil.copytree(demo.model_directory(), folder)
+    toml = folder / "model.toml"
+    text = toml.read_text(encoding="utf-8").replace('name = "demo"', f'name = "{name}"')
+    text += '\n[variant]\nof = "demo"\nrecipe = "a copy"\n'
+    if agrees:
+        text += (
+            "\n[variant.agreement]\npictures = 500\nmean_cosine = 1.0\nworst_cosine = 1.0\n"
+            "recall_at_10 = 1.0\n"
+        )
+    toml.write_text(text, encoding="utf-8")
+    add_model(folder, replace=True)
 
 
 def test_old_model_answers_until_the_new_one_is_ready(indexed: Path, tiny: str) -> None:
@@ -148,31 +162,19 @@ def test_model_that_is_not_here_cannot_be_chosen(indexed: Path) -> None:
 
 
 def test_variant_that_agrees_shares_the_vectors(indexed: Path, tmp_path: Path) -> None:
-    # The demo model under another name, said to have been made from it and to agree with it.
-    folder = tmp_path / "variant"
-    shutil.copytree(demo.model_directory(), folder)
-    toml = folder / "model.toml"
-    text = toml.read_text(encoding="utf-8").replace('name = "demo"', 'name = "demo-twin"')
-    variant = '\n[variant]\nof = "demo"\nrecipe = "a copy"\n'
-    toml.write_text(text + variant, encoding="utf-8")
-    assert (
-        load_model_folder(folder).space_key != load_model_folder(demo.model_directory()).space_key
-    )
-    agreement = (
-        "\n[variant.agreement]\npictures = 500\nmean_cosine = 1.0\nworst_cosine = 1.0\n"
-        "recall_at_10 = 1.0\n"
-    )
-    toml.write_text(text + variant + agreement, encoding="utf-8")
-    add_model(folder, replace=True)
+    twin_of_demo(tmp_path / "stranger", "demo-stranger", agrees=False)
+    twin_of_demo(tmp_path / "twin", "demo-twin")
     with open_library(indexed) as library:
+        count = found(library)
+        assert library.use_model("demo-stranger").left == count
         switch = library.use_model("demo-twin")
         assert (switch.model, switch.coming, switch.left) == ("demo-twin", None, 0)
         assert library.index().embedded == 0
-        assert found(library) == library.status().counts.pictures
+        assert found(library) == count
         # Its files go, the vectors stay, for the other model made them too.
         library.use_model("demo")
         assert library.remove_model("demo-twin") == 0
-        assert found(library) == library.status().counts.pictures
+        assert found(library) == count
     assert not (models_directory() / "demo-twin").exists()
 
 
@@ -202,3 +204,93 @@ def test_vectors_of_the_bundled_model_go_and_its_files_stay(indexed: Path, tiny:
         with pytest.raises(ModelError, match="part of the program"):
             library.remove_model("demo")
         assert library.use_model("demo").left == count
+
+
+def test_space_is_asked_by_whatever_model_makes_its_vectors(
+    indexed: Path, tmp_path: Path, pictures: Path
+) -> None:
+    twin_of_demo(tmp_path / "twin", "demo-twin")
+    with open_library(indexed) as library:
+        library.use_model("demo-twin")
+        count = found(library)
+    # By name either will do, for the vectors are the same.
+    for name in ("demo", "demo-twin", None):
+        with open_library(indexed, model=name) as library:
+            assert found(library) == count
+    # And when the one is gone, even deleted by hand, the other answers and goes on.
+    shutil.rmtree(models_directory() / "demo-twin")
+    with open_library(indexed) as library:
+        assert found(library) == count
+        # Its name can be removed without --force: nothing is lost.
+        assert library.remove_model("demo-twin") == 0
+        assert library.status().model == "demo"
+        report = library.index([pictures])
+        assert (report.embedded, report.unchanged, report.warnings) == (0, count, [])
+
+
+def test_variant_that_no_longer_agrees_does_not_silence_the_library(
+    indexed: Path, tmp_path: Path
+) -> None:
+    twin_of_demo(tmp_path / "good", "demo-twin")
+    with open_library(indexed) as library:
+        library.use_model("demo-twin")
+        count = found(library)
+    twin_of_demo(tmp_path / "bad", "demo-twin", agrees=False)
+    with open_library(indexed) as library:
+        assert found(library) == count
+
+
+def test_vectors_of_a_model_that_was_deleted_by_hand_can_be_removed(
+    indexed: Path, tiny: str
+) -> None:
+    with open_library(indexed) as library:
+        count = found(library)
+        library.use_model(tiny)
+        library.index()
+        library.use_model("demo")
+        shutil.rmtree(models_directory() / tiny)
+        assert library.remove_model(tiny) == count
+        with pytest.raises(UnknownModelError):
+            library.remove_model(tiny)
+        assert found(library) == count
+    assert verify(indexed).is_whole
+
+
+def test_model_that_was_to_take_over_and_is_gone_is_missed_aloud(indexed: Path, tiny: str) -> None:
+    with open_library(indexed) as library:
+        library.use_model(tiny)
+        shutil.rmtree(models_directory() / tiny)
+        report = library.index()
+        assert report.model == "demo"
+        assert f"{tiny} was to take over, and is not on this machine" in report.warnings[-1]
+        library.use_model("demo")
+        assert library.index().warnings == []
+        assert library.remove_model(tiny) == 0
+        assert [usage.space.model for usage in library.status().spaces] == ["demo"]
+
+
+def test_model_that_cannot_answer_never_takes_over(indexed: Path, tiny: str) -> None:
+    text = models_directory() / tiny / "text.onnx"
+    whole = text.read_bytes()
+    with open_library(indexed) as library:
+        count = found(library)
+        text.write_bytes(whole[:1000])
+        with pytest.raises(ModelError, match=r"text\.onnx"):
+            library.use_model(tiny)
+        text.write_bytes(whole)
+        library.use_model(tiny)
+        text.write_bytes(whole[:1000])
+        with pytest.raises(ModelError, match=r"text\.onnx"):
+            library.index()
+        assert library.status().model == "demo"
+        assert found(library) == count
+        text.write_bytes(whole)
+        assert library.index().model == tiny
+
+
+def test_model_of_a_library_without_pictures_can_be_removed(tmp_path: Path, tiny: str) -> None:
+    with open_library(tmp_path / "new") as library:
+        library.use_model(tiny)
+        assert library.remove_model(tiny) == 0
+        assert library.status().model is None
+    assert verify(tmp_path / "new").is_whole
