@@ -122,7 +122,7 @@ def bare_decoder(tower: VisionTower, spec: ModelSpec, files: list[Path], jobs: i
         tower.preprocessor,
         workers=jobs,
         limits=DecodeLimits(),
-        min_side=2 * max(spec.vision.image_size),
+        min_side=tower.preprocessor.min_side_px,
     ) as pool:
         for future in [pool.decode(bytes(file)) for file in files[: 2 * jobs]]:
             future.result()

@@ -110,7 +110,7 @@ def mosaics(photographs: Sequence[bytes], count: int) -> list[bytes]:
 
 def measure(name: str, files: Sequence[bytes], tower: VisionTower) -> float:
     """Print one row; return the worst cosine."""
-    min_side = 2 * max(tower.preprocessor.image_size)  # as engine/indexing.py asks for it
+    min_side = tower.preprocessor.min_side_px
     reduced, whole = [], []
     for content in files:
         draft = decode(io.BytesIO(content), limits=DecodeLimits(), min_side=min_side).image

@@ -316,7 +316,7 @@ def _carry_out(
         tower.preprocessor,
         workers=workers,
         limits=limits,
-        min_side=2 * max(spec.vision.image_size),
+        min_side=tower.preprocessor.min_side_px,
     )
     pipeline = Pipeline(
         store,

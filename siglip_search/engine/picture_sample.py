@@ -98,7 +98,7 @@ def decoded_pictures(
         Pixels of one picture at a time, shape (1, height, width, 3).
     """
     pool = DecodePool(
-        preprocessor, workers=workers, limits=limits, min_side=2 * max(preprocessor.image_size)
+        preprocessor, workers=workers, limits=limits, min_side=preprocessor.min_side_px
     )
     try:
         yield islice(_readable(pool, paths, ahead=2 * workers), number)

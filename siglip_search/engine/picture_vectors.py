@@ -57,7 +57,7 @@ def picture_vectors(
     jobs = min(jobs, len(paths))
     # As in the index, so that the same file gives the same vector.
     pool = DecodePool(
-        tower.preprocessor, workers=jobs, limits=limits, min_side=2 * max(spec.vision.image_size)
+        tower.preprocessor, workers=jobs, limits=limits, min_side=tower.preprocessor.min_side_px
     )
     embedders = ThreadPoolExecutor(jobs, thread_name_prefix="embed")
     waiting: deque[tuple[bytes, Future[NDArray[np.float32]]]] = deque()

@@ -6,7 +6,7 @@ Runs inside decoding worker processes: imports Pillow and numpy only.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from PIL import Image
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from siglip_search.models.spec import Resample, Resize
+
+_MIN_SIDE_PX: Final = 384
 
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -38,6 +40,15 @@ class Preprocessor:
     image_size: tuple[int, int]
     resize: Resize
     resample: Resample
+
+    @property
+    def min_side_px(self) -> int:
+        """Least side to which a picture may be reduced while it is decoded.
+
+        Twice what the tower sees, and for small towers more: measured so that no photograph's
+        embedding moves by more than a cosine of 0.999 (docs/preprocessing.md).
+        """
+        return max(2 * max(self.image_size), _MIN_SIDE_PX)
 
     def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return the pixels of an upright picture, shape (height, width, 3).

@@ -124,7 +124,7 @@ def cosines() -> np.ndarray:
     pictures = []
     for name in CAPTIONS:
         with (GALLERY / name).open("rb") as file:
-            image = decode(file, limits=DecodeLimits(), min_side=192).image
+            image = decode(file, limits=DecodeLimits(), min_side=384).image
         pictures.append(vision.embed(vision.preprocessor(image)[None])[0])
     texts = [text.embed([caption])[0] for said in CAPTIONS.values() for caption in said]
     products: np.ndarray = np.array(texts, np.float64) @ np.array(pictures, np.float64).T
@@ -236,7 +236,7 @@ def test_accuracy_is_the_share_of_pictures_whose_class_is_nearest(tmp_path: Path
         source = GALLERY / facts["file"]
         shutil.copy(source, folder / f"{number}{source.suffix}")
         with source.open("rb") as file:
-            image = decode(file, limits=DecodeLimits(), min_side=192).image
+            image = decode(file, limits=DecodeLimits(), min_side=384).image
         vector = vision.embed(vision.preprocessor(image)[None])[0]
         right += sorted(things)[int((prototypes @ vector).argmax())] == thing
     (tmp_path / "set" / "dog" / "notes.txt").write_text("no picture")
