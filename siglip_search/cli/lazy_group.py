@@ -34,6 +34,7 @@ class LazyGroup(click.Group):
         if cmd_name not in self._members:
             return super().get_command(ctx, cmd_name)
         module = import_module(f"siglip_search.cli.{self._members[cmd_name]}")
-        command: Any = getattr(module, cmd_name)
+        # A keyword of Python's cannot be a name: there it ends with an underscore.
+        command: Any = getattr(module, cmd_name, None) or getattr(module, f"{cmd_name}_")
         assert isinstance(command, click.Command)
         return command

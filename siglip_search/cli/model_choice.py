@@ -9,7 +9,7 @@ import click
 
 from siglip_search.cli.console import say
 from siglip_search.cli.progress import download_line
-from siglip_search.models.hub import pull, refuse_without_consent
+from siglip_search.models.hub import name_to_pull, pull, refuse_without_consent
 from siglip_search.models.registry import default_row, find_row
 from siglip_search.settings import models_directory, own_models_file
 
@@ -53,8 +53,8 @@ def describe(row: RegistryRow) -> str:
         size = "size unknown"
     else:
         size = f"{row.download_bytes / 1e6:,.0f} MB"
-    languages = "English only" if row.languages == ("en",) else ", ".join(row.languages)
-    return f"{size}, {languages}, {row.licence}"
+    languages = ("English only",) if row.languages == ("en",) else row.languages
+    return ", ".join([size, *languages, row.licence])
 
 
 def accept_conditions(row: RegistryRow, *, accepted: bool = False) -> bool:
@@ -81,29 +81,48 @@ def accept_conditions(row: RegistryRow, *, accepted: bool = False) -> bool:
 
 
 def fetch(
-    row: RegistryRow, *, precision: Precision = "fp32", accept_licence: bool = False
+    row: RegistryRow,
+    *,
+    precision: Precision = "fp32",
+    accept_licence: bool = False,
+    replace: bool = False,
 ) -> str | None:
-    """Download a model, with progress on a terminal.
+    """Download a model, with progress on a terminal, and install it once its towers have worked.
+
+    Args:
+        row: The model.
+        precision: Of the weights.
+        accept_licence: The user said --accept-licence.
+        replace: Take the place of an installed model of the same name.
 
     Returns:
         The name that it is installed under; None when its conditions were not accepted.
 
     Raises:
         DownloadError: It could not be fetched.
-        ModelError: Its conditions must be accepted and nobody can be asked, or there is nothing
-            to fetch.
+        ModelError: There is nothing to fetch, the name is taken, the conditions must be accepted
+            and nobody can be asked, or the towers do not work.
     """
+    # Here, so that a question, which fetches nothing, does not wait for it.
+    from siglip_search.engine.chosen_model import embed_something
+
+    models_dir = models_directory()
+    # Before the conditions: nobody shall read a licence and learn then that there is nothing.
+    name = name_to_pull(row, models_dir, precision=precision, replace_old=replace)
     if not accept_conditions(row, accepted=accept_licence):
-        say(f"{row.name} was not fetched")
+        say(f"{name} was not fetched")
         return None
+    say(f"fetching {name}: {describe(row)}")
     with download_line(enabled=sys.stderr.isatty()) as show:
         spec = pull(
             row,
-            models_directory(),
+            models_dir,
             precision=precision,
             accept_licence=True,
+            replace_old=replace,
+            check=embed_something,
             on_progress=show,
-            on_wait=lambda: say(f"another process is fetching {row.name}; waiting for it"),
+            on_wait=lambda: say(f"another process is fetching {name}; waiting for it"),
         )
     say(f"{spec.name} is ready in {spec.directory}")
     return spec.name

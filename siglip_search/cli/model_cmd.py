@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import click
+from click.core import ParameterSource
 
 from siglip_search.cli.console import (
     F,
     chosen_library,
     count,
-    json_option,
     library_option,
     print_json,
     say,
@@ -20,7 +20,7 @@ from siglip_search.cli.lazy_group import LazyGroup
 from siglip_search.cli.model_choice import describe, fetch
 from siglip_search.engine.chosen_model import add_foreign_model, add_model, all_installed
 from siglip_search.models.registry import broken_models, find_row, registry_rows
-from siglip_search.models.spec import Precision
+from siglip_search.models.spec import MIN_PICTURES, Precision, PublishedPrecision
 from siglip_search.settings import models_directory, own_models_file
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def _precision_option(help_text: str) -> Callable[[F], F]:
     return click.option(
         "--precision",
-        type=click.Choice(get_args(Precision)),
+        type=click.Choice(get_args(PublishedPrecision)),
         default="fp32",
         show_default=True,
         help=help_text,
@@ -50,6 +50,8 @@ def _known_row(name: str) -> RegistryRow:
         "export": "model_export_cmd",
         "quantize": "model_quantize_cmd",
         "bench": "model_bench_cmd",
+        "compile": "model_compile_cmd",
+        "import": "model_import_cmd",
     },
 )
 def model() -> None:
@@ -57,7 +59,7 @@ def model() -> None:
 
 
 @model.command("list")
-@json_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 def list_models(as_json: bool) -> None:
     """List every known model, and whether it is on this machine."""
     installed = {spec.name: spec for spec in all_installed()}
@@ -77,6 +79,7 @@ def list_models(as_json: bool) -> None:
                     "download_bytes": rows[name].download_bytes if name in rows else None,
                     "directory": installed[name].directory if name in installed else None,
                     "disk_bytes": installed[name].disk_bytes if name in installed else None,
+                    "agreement": _agreement(installed[name]) if name in installed else None,
                 }
             )
         print_json(models)
@@ -85,13 +88,13 @@ def list_models(as_json: bool) -> None:
     for name, row in rows.items():
         mark, taken = " ", ""
         if name in installed:
-            mark, taken = "*", f" {_size(installed[name])} on disk."
+            mark, taken = "*", f" {_on_disk(installed[name])}."
         print(f"{mark} {name:{width}}  {describe(row)}. {row.help}{taken}")
     for name, spec in installed.items():
         if name not in rows:
             origin = f"made from {spec.variant.of}" if spec.variant else "your own"
             facts = ", ".join([origin, *spec.languages, spec.licence])
-            print(f"* {name:{width}}  {facts}. {_size(spec)} on disk.")
+            print(f"* {name:{width}}  {facts}. {_on_disk(spec)}.")
     for broken in broken_models(models_directory()):
         say(f"warning: {broken.directory} cannot be used: {broken.error}")
     print("(* on this machine; `siglip-search model pull NAME` fetches another)")
@@ -121,6 +124,7 @@ def add(
     replace: bool,
 ) -> None:
     """Add the model in DIRECTORY, a folder with a model.toml, two ONNX towers and a tokenizer."""
+    _refuse_idle_options(row_name, logit_scale, logit_bias)
     if row_name is None:
         spec = add_model(directory, replace=replace)
     else:
@@ -141,17 +145,18 @@ def add(
 @click.option(
     "--accept-licence", is_flag=True, help="Accept the conditions of the weights, if there are any."
 )
-def pull_model(name: str, precision: Precision, accept_licence: bool) -> None:
+@click.option("--replace", is_flag=True, help="Take the place of a model of the same name.")
+def pull_model(name: str, precision: Precision, accept_licence: bool, replace: bool) -> None:
     """Fetch the model NAME from the hub.
 
-    What has arrived is kept when it is stopped or cut off: the next pull goes on from there.
+    What has arrived is kept when it is stopped or cut off: the next pull goes on from there. The
+    model is installed once both its towers have embedded something.
     """
     row = _known_row(name)
     if row.bundled:
         say(f"{name} comes with the program; there is nothing to fetch")
         return
-    say(f"fetching {name}: {describe(row)}")
-    fetch(row, precision=precision, accept_licence=accept_licence)
+    fetch(row, precision=precision, accept_licence=accept_licence, replace=replace)
 
 
 @model.command("use")
@@ -197,5 +202,42 @@ def remove_model(name: str, force: bool) -> None:
     say(f"removed {name}" + (f" and {count(vectors, 'vector')}" if vectors else ""))
 
 
-def _size(spec: ModelSpec) -> str:
-    return f"{spec.disk_bytes / 1e6:,.0f} MB"
+def _refuse_idle_options(
+    row_name: str | None, logit_scale: float | None, logit_bias: float | None
+) -> None:
+    """Raise for an option of `add` that would change nothing: the user expects it to.
+
+    Raises:
+        click.UsageError: Which says what it needs.
+    """
+    source = click.get_current_context().get_parameter_source("precision")
+    given = {
+        "--precision": source is not ParameterSource.DEFAULT,
+        "--logit-scale": logit_scale is not None,
+        "--logit-bias": logit_bias is not None,
+    }
+    idle = [option for option, is_given in given.items() if is_given]
+    if row_name is None and idle:
+        raise click.UsageError(
+            f"{' and '.join(idle)} need --as NAME: a model.toml says it of its model itself"
+        )
+    if logit_bias is not None and logit_scale is None:
+        raise click.UsageError("--logit-bias needs --logit-scale: give both, or neither")
+
+
+def _on_disk(spec: ModelSpec) -> str:
+    size = f"{spec.disk_bytes / 1e6:,.0f} MB on disk"
+    agreement = _agreement(spec)
+    return size if agreement is None else f"{size}, {agreement}"
+
+
+def _agreement(spec: ModelSpec) -> str | None:
+    """Return whether a variant shares the embedding space of its original; None for no variant."""
+    if spec.variant is None:
+        return None
+    agreement = spec.variant.agreement
+    if agreement is None or agreement.pictures < MIN_PICTURES:
+        return f"not compared with {spec.variant.of} yet"
+    if agreement.passed:
+        return f"agrees with {spec.variant.of}"
+    return f"differs from {spec.variant.of}"

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from siglip_index.durable_files import sync_directory, write_durably
 from siglip_search.errors import DownloadError
 from siglip_search.models.hub_errors import http_error_type
 from siglip_search.models.hub_files import (
@@ -55,8 +56,13 @@ def fetch_file(
     partial.parent.mkdir(parents=True, exist_ok=True)
     transfer = _Transfer(file, partial, on_bytes)
     on_bytes(transfer.there())
-    if not (target.exists() and is_content(target, file.etag)):
+    if not transfer.is_whole(target):
+        if target.exists():
+            # The note will speak of the new content: it must not vouch for the old.
+            target.unlink()
+            sync_directory(target.parent)
         if file.cached is not None:
+            transfer.write_note(None)
             shutil.copyfile(file.cached, partial)
         else:
             transfer.run()
@@ -66,7 +72,8 @@ def fetch_file(
                 f"{file.label} arrived damaged", hint=f"Run it again. {OFFLINE_REMARK}"
             )
         partial.replace(target)
-        _note_path(partial).unlink(missing_ok=True)
+        if file.has_digest:
+            _note_path(partial).unlink(missing_ok=True)
     on_bytes(file.size_bytes)
 
 
@@ -98,6 +105,15 @@ class _Transfer:
         self._file = file
         self._partial = partial
         self._on_bytes = on_bytes
+
+    def is_whole(self, target: Path) -> bool:
+        """Tell whether a file that is in its place already is this very content."""
+        if not target.exists() or target.stat().st_size != self._file.size_bytes:
+            return False
+        # A mirror's own kind of etag is no hash: there the note counts, kept from when it came.
+        return is_content(target, self._file.etag) and (
+            self._file.has_digest or self._note() is not None
+        )
 
     def run(self) -> None:
         fruitless = 0
@@ -170,17 +186,19 @@ class _Transfer:
             if response.status_code != 206 and validator is not None and self._file.has_digest:
                 # Another server may have another etag for the same content. The hub says that it
                 # is the same, and the hash will tell: what is there is not thrown away for that.
-                self._write_note(None)
+                self.write_note(None)
                 return
             if response.status_code != 206:
                 begin = 0
                 self._partial.unlink(missing_ok=True)
-                self._write_note(_validator(response))
+                self.write_note(_validator(response))
             self._receive(response, begin)
 
-    def _write_note(self, validator: str | None) -> None:
+    def write_note(self, validator: str | None) -> None:
+        """Note which content the partial file belongs to, before there is any of it."""
         values = {"etag": self._file.etag, "validator": validator}
-        _note_path(self._partial).write_text(json.dumps(values), encoding="utf-8")
+        content = json.dumps(values).encode()
+        write_durably(_note_path(self._partial), lambda stream: stream.write(content))
 
     def _receive(self, response: Any, begin: int) -> None:
         done = synced = begin

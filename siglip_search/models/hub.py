@@ -6,9 +6,9 @@ checkpoint's weights the two scalars that no export of a single tower contains.
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 from siglip_search.errors import DownloadError, ModelError
 from siglip_search.models.checkpoint_scalars import read_scale_and_bias
 from siglip_search.models.download import bytes_missing, fetch_file
-from siglip_search.models.files import PULLING_PREFIX, install_folder, refuse_taken_name
+from siglip_search.models.external_data import check_external_files
+from siglip_search.models.files import install_folder, refuse_taken_name
+from siglip_search.models.folder_locks import PULLING_PREFIX, clear_leftovers, model_lock
 from siglip_search.models.hub_errors import hub_errors
 from siglip_search.models.hub_files import HubFile, look_up, range_reader
 from siglip_search.models.model_folder import load_model_folder, sha256_of
@@ -57,6 +59,8 @@ def pull(
     *,
     precision: Precision = "fp32",
     accept_licence: bool = False,
+    replace_old: bool = False,
+    check: Callable[[ModelSpec], None] | None = None,
     on_progress: OnProgress | None = None,
     on_wait: Callable[[], None] | None = None,
 ) -> ModelSpec:
@@ -71,30 +75,57 @@ def pull(
         precision: Of the weights. Another one than fp32 is a model of its own, called
             NAME-PRECISION.
         accept_licence: The user has seen and accepted the row's conditions.
+        replace_old: Take the place of an installed model of the same name.
+        check: Called with the complete folder before it becomes visible; raises ModelError to
+            refuse it. What was fetched is deleted then: it is whole, and wrong.
         on_progress: Called often, on this thread.
         on_wait: Called when another process is fetching the same model.
 
     Raises:
         DownloadError: If the hub cannot be reached, refuses, or sends something else.
         ModelError: If the conditions were not accepted, nobody publishes such towers, the name is
-            taken, or the files cannot be stored.
+            taken, the model was refused, or the files cannot be stored.
     """
+    name = name_to_pull(row, models_dir, precision=precision, replace_old=replace_old)
     source, towers = _source_of(row, precision)
     refuse_without_consent(row, accepted=accept_licence)
-    name = row.name if precision == "fp32" else f"{row.name}-{precision}"
-    refuse_taken_name(name, models_dir, replace=False)
     workshop = models_dir / f"{PULLING_PREFIX}{name}"
     with hub_errors(row):
         models_dir.mkdir(parents=True, exist_ok=True)
-        with _alone(workshop.with_name(f"{workshop.name}.lock"), on_wait):
-            if (models_dir / name).exists():
+        with model_lock(models_dir, name, on_wait):
+            if (models_dir / name).exists() and not replace_old:
                 return load_model_folder(models_dir / name)
+            clear_leftovers(models_dir)
             job = _Job(row, source, towers, precision, name, workshop, on_progress)
             job.fetch()
             job.discard_leftovers()
+            if check is not None:
+                job.try_out(check)
             spec = install_folder(job.folder, models_dir, name)
             shutil.rmtree(workshop, ignore_errors=True)
             return spec
+
+
+def name_to_pull(
+    row: RegistryRow, models_dir: Path, *, precision: Precision = "fp32", replace_old: bool = False
+) -> str:
+    """Return the name that `pull` would install a model under, if there is anything to fetch.
+
+    Nothing is asked of the hub.
+
+    Args:
+        row: The model.
+        models_dir: Folder with one folder per model; may not exist.
+        precision: Of the weights.
+        replace_old: An installed model of that name is not in the way.
+
+    Raises:
+        ModelError: If nobody publishes such towers, or the name is taken.
+    """
+    _source_of(row, precision)
+    name = row.name if precision == "fp32" else f"{row.name}-{precision}"
+    refuse_taken_name(name, models_dir, replace=replace_old)
+    return name
 
 
 def refuse_without_consent(row: RegistryRow, *, accepted: bool) -> None:
@@ -131,7 +162,8 @@ def _source_of(row: RegistryRow, precision: Precision) -> tuple[HubSource, Tower
         known = ", ".join(row.hub.towers)
         raise ModelError(
             f"the model {row.name!r} is not published in {precision}",
-            hint=f"Published: {known}. `siglip-search model quantize` makes int8 from fp32.",
+            hint=f"Published: {known}. `siglip-search model quantize --precision` makes fp16 and "
+            "int8 from fp32.",
         )
     return row.hub, row.hub.towers[precision]
 
@@ -199,6 +231,24 @@ class _Job:
             if path.is_file() and path not in wanted:
                 path.unlink()
 
+    def try_out(self, check: Callable[[ModelSpec], None]) -> None:
+        """Let somebody use the model before it is installed; delete it all if it is refused."""
+        spec = load_model_folder(self.folder)
+        # A row that forgets a file is mended without fetching the others again.
+        check_external_files(spec)
+        try:
+            check(spec)
+        except ModelError as error:
+            # The folder is about to go: only the file's name in it means anything to the user.
+            reason = str(error).replace(f"{self.folder}{os.sep}", "")
+            shutil.rmtree(self._workshop, ignore_errors=True)
+            raise ModelError(
+                f"the model {self._name!r} was fetched and does not work: {reason}",
+                hint=f"{self._source.onnx_repo} holds other towers than its row says, or damaged "
+                "ones: nothing was installed, and the next pull fetches it anew. Correct a row of "
+                f"your own; else try later. {OFFLINE_REMARK}",
+            ) from error
+
     def _tower_files(self, repo: str, places: TowerPlaces) -> list[tuple[HubFile, Path]]:
         """Return the towers and where they belong, the picture tower first."""
         towers = self._towers
@@ -250,21 +300,3 @@ def _scale_and_bias(weights: HubFile) -> tuple[float, float | None]:
         reader = FieldReader(read_range, weights.size_bytes)
         return read_onnx_scale_and_bias(reader, where=weights.label)
     return read_scale_and_bias(read_range, where=weights.label)
-
-
-@contextmanager
-def _alone(path: Path, on_wait: Callable[[], None] | None) -> Iterator[None]:
-    """Hold a lock that ends with the process, whatever becomes of it; the file stays behind."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        if on_wait is not None:
-            on_wait()
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()

@@ -73,6 +73,7 @@ def look_up(repo: str, name: str) -> HubFile:
     """Ask the hub for a file's identity; in offline mode, the hub library's cache.
 
     Raises:
+        DownloadError: If the file is empty, which none of a model's files is.
         Exception: What the hub library raises; `hub_errors` explains it.
     """
     from huggingface_hub import constants, hf_hub_url
@@ -84,6 +85,7 @@ def look_up(repo: str, name: str) -> HubFile:
     found = _metadata(url)
     if found.commit_hash is None or found.etag is None or found.size is None:
         raise FileMetadataError(f"{url} was answered without the hub's headers")
+    _refuse_empty(repo, name, found.size)
     return HubFile(
         repo=repo,
         name=name,
@@ -183,6 +185,14 @@ def _metadata(url: str) -> Any:
     raise AssertionError("unreachable")
 
 
+def _refuse_empty(repo: str, name: str, size_bytes: int) -> None:
+    if size_bytes == 0:
+        raise DownloadError(
+            f"{name} of {repo} is empty",
+            hint=f"The repository is damaged: try again when it has been mended. {OFFLINE_REMARK}",
+        )
+
+
 def _cached(repo: str, name: str, commit: str, size_bytes: int) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
@@ -197,6 +207,7 @@ def _offline(repo: str, name: str) -> HubFile:
     from huggingface_hub import hf_hub_download
 
     path = Path(hf_hub_download(repo, name, revision=REVISION))
+    _refuse_empty(repo, name, path.stat().st_size)
     # In the cache a file is called by its etag, and the name in a folder of its commit leads there.
     blob = path.resolve().name
     named = _is_digest(blob, 64) or _is_digest(blob, 40)

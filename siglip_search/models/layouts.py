@@ -51,6 +51,9 @@ _PREPROCESSING: Final = (
 _CHECKPOINTS: Final = ("model.safetensors", "open_clip_model.safetensors")
 _WHOLE_MODELS: Final = ("onnx/model.onnx", "model.onnx")
 _SENTENCEPIECE: Final = ("spiece.model", "tokenizer.model")
+_LEAST_SCALE: Final = 10.0
+"""Training begins at 10 (SigLIP, arXiv:2303.15343) or 14.3 (CLIP) and goes up to 100 and more;
+the logarithms of such scales are below 5."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +85,12 @@ def describe_layout(
         precision: Of the towers to take.
         logit_scale: After exp(); None to read scale and bias from a checkpoint or an export of
             the whole model in the folder.
-        logit_bias: With a given scale: None for a model without a learned bias.
+        logit_bias: With a given scale: None for a model without a learned bias, which a SigLIP
+            is not.
 
     Raises:
-        ModelError: If a file is missing, is another model's or damaged; the message names it.
+        ModelError: If a file is missing, is another model's or damaged, or a given number cannot
+            be such a model's; the message names it.
     """
     source = row.hub
     if source is None:
@@ -223,11 +228,7 @@ def _scale_and_bias(
     weights = _first(directory, (row.hub.weights_file, *_CHECKPOINTS))
     identity = None if weights is None else f"sha256:{sha256_of(weights)}"
     if scale is not None:
-        if not 0.0 < scale < math.inf:
-            raise ModelError(
-                f"--logit-scale {scale} is not above 0",
-                hint="Give the scale after exp(): about 100, where the logarithm is about 4.6.",
-            )
+        _refuse_senseless(row, row.hub, scale, bias)
         return (scale, bias), identity
     if weights is not None and weights.suffix == ".safetensors":
         with weights.open("rb") as stream:
@@ -246,6 +247,44 @@ def _scale_and_bias(
         "whole model (model.onnx), or give the two numbers with --logit-scale (after exp) and "
         "--logit-bias; `model pull` reads them by itself.",
     )
+
+
+def _refuse_senseless(
+    row: RegistryRow, source: HubSource, scale: float, bias: float | None
+) -> None:
+    """Raise if the numbers that the user gave cannot be those of such a model."""
+    if not _LEAST_SCALE <= scale < math.inf:
+        raise ModelError(
+            f"--logit-scale {scale:g} cannot be the scale of {row.name}: it must be finite and at "
+            f"least {_LEAST_SCALE:g}",
+            hint="Give the scale after exp(): a checkpoint that says 4.6 means 100.",
+        )
+    if bias is not None and not math.isfinite(bias):
+        raise ModelError(
+            f"--logit-bias {bias:g} is not finite",
+            hint="Give the checkpoint's logit_bias, or leave it out for a model without one.",
+        )
+    if not _has_bias(source):
+        return
+    if bias is None:
+        raise ModelError(
+            f"--logit-scale without --logit-bias: {row.name} has a learned bias, and without it "
+            "there are no probabilities",
+            hint="Give the checkpoint's logit_bias too, a number below 0.",
+        )
+    if bias > 0.0:
+        raise ModelError(
+            f"--logit-bias {bias:g} cannot be the bias of {row.name}: it is below 0",
+            hint=f"Give it with its sign: --logit-bias {-bias:g}?",
+        )
+
+
+def _has_bias(source: HubSource) -> bool:
+    """Tell whether a row's models were trained with a bias, as SigLIP's loss needs one.
+
+    A row that cuts at a probability is of such a model; so is one whose network is called SigLIP.
+    """
+    return source.min_probability > 0.0 or "siglip" in source.architecture.name.lower()
 
 
 def _first(directory: Path, names: Iterable[str]) -> Path | None:

@@ -5,6 +5,7 @@ Both are read by the same code, so that a user's row can say whatever ours say.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final, cast, get_args
 
 from siglip_search.errors import ModelError
@@ -30,6 +31,9 @@ REMEDY: Final = "Correct the file; docs/models.md describes it."
 
 _MAX_IMAGE_SIDE_PX: Final = 4096
 _MAX_ID: Final = 2**31 - 1
+_REPO_PART: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
+_REPO: Final = re.compile(f"{_REPO_PART}/{_REPO_PART}")
+"""What huggingface_hub takes for OWNER/NAME, where there is no `--`, `..` or `.git` at the end."""
 
 _ROW_KEYS: Final = (
     "name",
@@ -197,8 +201,7 @@ def _tower_files(table: FactTable) -> TowerFiles:
 
 def _repo(table: FactTable, key: str) -> str:
     repo = table.text(key)
-    owner, _, name = repo.partition("/")
-    if not owner or not name or "/" in name:
+    if not _REPO.fullmatch(repo) or "--" in repo or ".." in repo or repo.endswith(".git"):
         raise table.complain(key, f"is {repo!r}; it must be OWNER/NAME as on the hub")
     return repo
 

@@ -107,6 +107,62 @@ def test_what_goes_wrong_is_one_line_with_a_remedy(cli: CommandLine, hub: Hub) -
     assert done.stdout == b""
 
 
+def test_towers_that_do_not_work_are_not_installed(cli: CommandLine, hub: Hub) -> None:
+    working = hub.files[VISION]
+    hub.files[VISION] = b"no tower at all"
+    done = cli("model", "pull", "tiny", expect=2)
+    assert "the model 'tiny' was fetched and does not work: vision.onnx" in done.stderr
+    assert not models(cli)["tiny"]["installed"]
+    hub.files[VISION] = working
+    cli("model", "pull", "tiny")
+    again = cli("model", "pull", "tiny", expect=2)
+    assert "installed already" in again.stderr
+    assert "--replace" in again.stderr
+    assert "fetching" not in again.stderr
+    cli("model", "pull", "--replace", "tiny")
+    assert models(cli)["tiny"]["installed"]
+
+
+def test_nobody_accepts_a_licence_for_nothing(cli: CommandLine) -> None:
+    refused = cli("model", "pull", "mobileclip2-s3", expect=2).stderr
+    assert "there is nothing to fetch" in refused
+    assert "model export mobileclip2-s3" in refused
+    assert "--accept-licence" not in refused
+    assert "fetching" not in refused
+
+
+def test_the_list_says_whether_a_variant_agrees(cli: CommandLine, hub: Hub) -> None:
+    own = own_models_file()
+    own.write_text(TINY_ROW.replace('languages = ["en"]', "languages = []"))
+    assert "  size unknown, Apache-2.0. " in cli("model", "list").text
+    cli("model", "pull", "--precision", "int8", "tiny")
+    assert models(cli)["tiny"]["agreement"] is None
+    assert models(cli)["tiny-int8"]["agreement"] == "not compared with tiny yet"
+    assert "on disk, not compared with tiny yet." in cli("model", "list").text
+    path = models_directory() / "tiny-int8" / "model.toml"
+    text = path.read_text(encoding="utf-8")
+    for recall, words in ((0.99, "agrees with tiny"), (0.5, "differs from tiny")):
+        measured = f"mean_cosine = 0.999\nworst_cosine = 0.99\nrecall_at_10 = {recall}\n"
+        path.write_text(f"{text}\n[variant.agreement]\npictures = 500\n{measured}")
+        assert models(cli)["tiny-int8"]["agreement"] == words
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--precision", "fp32"], "--precision need --as NAME"),
+        (["--logit-scale", "100", "--logit-bias", "-12"], "--logit-scale and --logit-bias need"),
+        (["--as", "tiny", "--logit-bias", "-12"], "--logit-bias needs --logit-scale"),
+        (["--as", "tiny", "--logit-scale", "4.6", "--logit-bias", "-12"], "--logit-scale 4.6"),
+    ],
+)
+def test_an_option_of_add_that_would_mean_nothing_is_refused(
+    cli: CommandLine, hub: Hub, tiny_foreign: Path, options: list[str], words: str
+) -> None:
+    assert words in cli("model", "add", tiny_foreign, *options, expect=2).stderr
+    assert not models(cli)["tiny"]["installed"]
+
+
 def test_conditions_need_consent(cli: CommandLine, hub: Hub) -> None:
     own = own_models_file()
     own.write_text(
@@ -171,16 +227,22 @@ def test_a_mistake_in_ones_own_rows_names_file_row_and_key(cli: CommandLine) -> 
     assert f"{own}, row 'tiny': text.length is '16'; it must be a whole number" in done.stderr
 
 
-def test_a_foreign_folder_is_added_as_a_known_model(
-    cli: CommandLine, hub: Hub, tmp_path: Path, pictures: Path
-) -> None:
+@pytest.fixture
+def tiny_foreign(hub: Hub, tmp_path: Path) -> Path:
+    """The hub's files in one folder, as a user has downloaded them."""
     folder = tmp_path / "downloaded"
     for name, content in hub.files.items():
         path = folder / name.split("/", 2)[2]
         path.parent.mkdir(parents=True, exist_ok=True)
         assert isinstance(content, bytes)
         path.write_bytes(content)
-    cli("model", "add", folder, "--as", "tiny")
+    return folder
+
+
+def test_a_foreign_folder_is_added_as_a_known_model(
+    cli: CommandLine, hub: Hub, tiny_foreign: Path, pictures: Path
+) -> None:
+    cli("model", "add", tiny_foreign, "--as", "tiny")
     cli("index", "--model", "tiny", pictures)
     assert json.loads(cli("status", "--json").stdout)["model"] == "tiny"
     assert hub.requests == []

@@ -24,15 +24,19 @@ if TYPE_CHECKING:
 PULL = """
 import json, sys
 from pathlib import Path
+from siglip_search.engine.chosen_model import embed_something
 from siglip_search.errors import SiglipSearchError
 from siglip_search.models.hub import pull
 from siglip_search.models.registry import find_row
 
 seen = []
+arguments = json.loads(sys.argv[3])
+if arguments.pop("check", False):
+    arguments["check"] = embed_something
 try:
     spec = pull(
         find_row("tiny", Path(sys.argv[2])), Path(sys.argv[1]), on_progress=seen.append,
-        on_wait=lambda: print("waiting", flush=True), **json.loads(sys.argv[3])
+        on_wait=lambda: print("waiting", flush=True), **arguments
     )
     answer = {"directory": str(spec.directory), "seen": [
         (step.file, step.done_bytes, step.total_bytes) for step in seen]}

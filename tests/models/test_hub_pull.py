@@ -96,6 +96,7 @@ def test_a_precision_that_nobody_publishes_is_refused_without_a_request(
     assert answer["error"] == "ModelError"
     assert "is not published in fp16" in answer["message"]
     assert "fp32, int8" in answer["hint"]
+    assert "`siglip-search model quantize --precision` makes fp16 and int8" in answer["hint"]
     assert hub.requests == []
 
 
@@ -104,6 +105,8 @@ def test_a_model_whose_towers_nobody_publishes_says_how_to_make_them(
 ) -> None:
     begin, end = pull.row.index("[model.onnx]"), pull.row.index("[model.vision]")
     pull.row = pull.row[:begin] + pull.row[end:]
+    # Nor is anybody asked to accept a licence for it.
+    pull.edit("dimension = 32", 'dimension = 32\nlicence_conditions = "For research only."')
     answer = pull()
     assert answer["error"] == "ModelError"
     assert "nobody publishes ONNX towers of 'tiny'" in answer["message"]
@@ -146,12 +149,14 @@ def test_a_row_that_forgets_external_weights_is_told_and_mended(
     )
     hub.files[VISION] = path.read_bytes()
     hub.files["Xenova/tiny/onnx/weights"] = (tmp_path / "weights").read_bytes()
-    answer = pull()
+    answer = pull(check=True)
     assert "vision.onnx keeps weights in weights" in answer["message"]
     assert "vision_data" in answer["hint"]
     assert pull.visible == []
     pull.edit("fp32 = {", 'fp32 = { vision_data = ["onnx/weights"],')
-    spec = load_model_folder(Path(pull()["directory"]))
+    hub.forget()
+    spec = load_model_folder(Path(pull(check=True)["directory"]))
+    assert TEXT not in hub.fetched()
     kept = {p.relative_to(spec.directory).as_posix() for p in spec.directory.rglob("*.*")}
     assert kept == set(spec.files) - {"vision/weights"}
 
@@ -219,6 +224,35 @@ def test_an_installed_model_is_not_fetched_again(hub: Hub, pull: Puller, tiny_mo
     assert answer["error"] == "ModelError"
     assert "installed already" in answer["message"]
     assert hub.requests == []
+
+
+def test_replace_fetches_an_installed_model_anew(hub: Hub, pull: Puller, tiny_model: Path) -> None:
+    shutil.copytree(tiny_model, pull.models / "tiny")
+    spec = load_model_folder(Path(pull(replace_old=True)["directory"]))
+    assert spec.score.logit_bias == -12.5
+    assert pull.visible == ["tiny"]
+    assert [entry.name for entry in pull.models.glob(".*")] == [".pulling-tiny.lock"]
+
+
+def test_towers_that_work_are_installed_and_others_are_not(hub: Hub, pull: Puller) -> None:
+    good = hub.files[VISION]
+    hub.files[VISION] = hub.files[TEXT]
+    answer = pull(check=True)
+    assert answer["error"] == "ModelError"
+    assert "'tiny' was fetched and does not work: vision.onnx takes input_ids" in answer["message"]
+    assert ".pulling-tiny" not in answer["message"]
+    assert "Xenova/tiny" in answer["hint"]
+    assert [entry.name for entry in pull.models.iterdir()] == [".pulling-tiny.lock"]
+    hub.files[VISION] = good
+    assert "directory" in pull(check=True)
+
+
+def test_a_refused_model_leaves_the_installed_one_as_it_was(hub: Hub, pull: Puller) -> None:
+    before = load_model_folder(Path(pull()["directory"]))
+    hub.files[VISION] = b"no tower"
+    assert "error" in pull(check=True, replace_old=True)
+    assert load_model_folder(pull.models / "tiny") == before
+    assert before.vision_path.read_bytes() != b"no tower"
 
 
 def test_conditions_must_be_accepted_before_anything_is_asked_for(hub: Hub, pull: Puller) -> None:

@@ -122,9 +122,9 @@ def test_without_weights_the_towers_are_a_checkpoint_of_their_own(
 ) -> None:
     known = describe_layout(xenova, row).facts.checkpoint
     (xenova / "model.safetensors").unlink()
-    unknown = describe_layout(xenova, row, logit_scale=100.0).facts
+    unknown = describe_layout(xenova, row, logit_scale=100.0, logit_bias=-12.0).facts
     assert unknown.checkpoint != known
-    assert unknown.score.logit_bias is None
+    assert unknown.score.logit_bias == -12.0
 
 
 def test_another_precision_is_a_variant(xenova: Path, row: RegistryRow) -> None:
@@ -204,13 +204,53 @@ def test_another_models_files_are_refused(xenova: Path, row: RegistryRow, tmp_pa
     digest = "0" * 64
     own.write_text(TINY_ROW.replace("length = 16", f'length = 16\ntokenizer_sha256 = "{digest}"'))
     with pytest.raises(ModelError, match=r"spiece\.model is not the tokenizer that tiny"):
-        describe_layout(xenova, find_row("tiny", own), logit_scale=100.0)
+        describe_layout(xenova, find_row("tiny", own), logit_scale=100.0, logit_bias=-12.0)
 
 
-@pytest.mark.parametrize("scale", [0.0, -4.7, float("nan")])
+@pytest.mark.parametrize("scale", [0.0, -4.7, 4.6, float("nan"), float("inf")])
 def test_a_scale_before_exp_is_noticed(xenova: Path, row: RegistryRow, scale: float) -> None:
-    with pytest.raises(ModelError, match="not above 0"):
-        describe_layout(xenova, row, logit_scale=scale)
+    with pytest.raises(ModelError, match=r"^--logit-scale .* scale of tiny") as caught:
+        describe_layout(xenova, row, logit_scale=scale, logit_bias=-12.0)
+    assert "after exp()" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("bias", "words"),
+    [
+        (None, "--logit-scale without --logit-bias: tiny has a learned bias"),
+        (12.5, "--logit-bias 12.5 cannot be the bias of tiny"),
+        (float("nan"), "--logit-bias nan is not finite"),
+        (float("-inf"), "--logit-bias -inf is not finite"),
+    ],
+)
+def test_a_bias_that_no_siglip_has_is_noticed(
+    xenova: Path, row: RegistryRow, bias: float | None, words: str
+) -> None:
+    with pytest.raises(ModelError) as caught:
+        describe_layout(xenova, row, logit_scale=100.0, logit_bias=bias)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "cut", "has_bias"),
+    [
+        ("MobileCLIP2-S3", "0.0", False),
+        ("MobileCLIP2-S3", "0.01", True),
+        ("ViT-B-16-SigLIP-384", "0.0", True),
+    ],
+)
+def test_a_row_with_a_cut_or_of_a_siglip_needs_a_bias(
+    xenova: Path, tmp_path: Path, name: str, cut: str, has_bias: bool
+) -> None:
+    own = tmp_path / "models.toml"
+    text = TINY_ROW.replace('"transformers", name = "SiglipModel"', f'"open_clip", name = "{name}"')
+    own.write_text(text.replace("min_probability = 0.01", f"min_probability = {cut}"))
+    row = find_row("tiny", own)
+    if has_bias:
+        with pytest.raises(ModelError, match="without --logit-bias"):
+            describe_layout(xenova, row, logit_scale=100.0)
+    else:
+        assert describe_layout(xenova, row, logit_scale=100.0).facts.score.logit_bias is None
 
 
 def test_what_is_no_folder_or_is_bundled_is_refused(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import onnx
@@ -72,7 +74,9 @@ def test_a_taken_name_is_refused_and_nothing_changes(source: Path, tmp_path: Pat
     rename(source, "random-tiny")
     with pytest.raises(ModelError, match="installed already") as caught:
         add_model_folder(source, models)
-    assert caught.value.hint
+    # Whichever command it is.
+    assert "The same command with --replace" in caught.value.hint
+    assert "`siglip-search model remove random-tiny`" in caught.value.hint
     assert (first.directory / "model.toml").read_bytes() == before
 
 
@@ -145,3 +149,93 @@ def test_what_a_pull_left_of_a_model_is_removed_with_it(source: Path, tmp_path: 
 def test_the_bundled_model_cannot_be_removed(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="part of the program"):
         remove_model("demo", tmp_path)
+
+
+def test_a_model_is_removed_by_its_name_whatever_its_folder_is_called(
+    source: Path, tmp_path: Path
+) -> None:
+    models = tmp_path / "models"
+    add_model_folder(source, models).directory.rename(models / "moved")
+    with pytest.raises(UnknownModelError):
+        remove_model("moved", models)
+    remove_model("random-tiny", models)
+    assert list(models.iterdir()) == []
+
+
+def test_a_broken_model_is_removed_by_its_folders_name(source: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    add_model_folder(source, models).directory.rename(models / "broken")
+    (models / "broken" / "text.onnx").unlink()
+    remove_model("broken", models)
+    assert list(models.iterdir()) == []
+
+
+def test_the_old_model_is_there_until_the_new_one_has_its_name(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = tmp_path / "models"
+    spec = add_model_folder(source, models)
+    before = {name: (spec.directory / name).read_bytes() for name in spec.files}
+    rename_to = Path.rename
+
+    def fail(self: Path, target: Path) -> Path:
+        if self.name.startswith(".adding-"):
+            raise OSError(errno.EIO, "Input/output error", str(target))
+        return rename_to(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(ModelError, match=r"Input/output error \(.*random-tiny\)"):
+        add_model_folder(source, models, replace=True)
+    assert {name: (spec.directory / name).read_bytes() for name in spec.files} == before
+    assert [entry.name for entry in models.iterdir()] == ["random-tiny"]
+
+
+CLAIM = """
+import sys, time
+from pathlib import Path
+from siglip_search.models.folder_locks import REMOVAL_PREFIX, claimed_folder
+from siglip_search.models.files import staging_folder
+
+models = Path(sys.argv[1])
+with staging_folder(models, "other") as staged, claimed_folder(models, REMOVAL_PREFIX) as waste:
+    for folder in (staged, waste):
+        (folder / "vision.onnx").write_bytes(b"half a tower")
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("what", ["add", "remove"])
+def test_what_killed_processes_left_is_cleared_and_what_a_living_one_needs_is_not(
+    source: Path, tmp_path: Path, what: str
+) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    if what == "remove":
+        add_model_folder(source, models)
+    stranger = models / ".adding-by-somebody-else"
+    stranger.mkdir()
+    processes = []
+    for _ in range(2):
+        process = subprocess.Popen(
+            [sys.executable, "-c", CLAIM, str(models)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    killed, living = processes
+    killed.kill()
+    killed.communicate()
+    assert len(list(models.glob(".*/vision.onnx"))) == 4
+
+    if what == "add":
+        add_model_folder(source, models)
+    else:
+        remove_model("random-tiny", models)
+    assert len(list(models.glob(".*/vision.onnx"))) == 2
+    living.communicate(timeout=60)
+    assert living.returncode == 0
+    assert list(models.glob(".*")) == [stranger]

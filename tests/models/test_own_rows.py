@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from huggingface_hub.utils import validate_repo_id
 
 from siglip_search.errors import ModelError, NoModelError, UnknownModelError
 from siglip_search.models.registry import default_row, find_model, find_row, registry_rows
@@ -129,6 +130,27 @@ def test_a_mistake_is_one_line_that_names_file_row_and_key(
     assert str(own) in str(caught.value)
     assert caught.value.hint
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "repo",
+    ["mine", "a/b/c", "me/my model", "me/-mine", "me/mine.", "me/a--b", "me/a..b", "me/x.git"],
+)
+def test_what_the_hub_would_not_take_for_a_repository_is_refused(own: Path, repo: str) -> None:
+    own.write_text(own.read_text().replace('repo = "me/mine-onnx"', f'repo = "{repo}"'))
+    with pytest.raises(ModelError) as caught:
+        registry_rows(own)
+    words = f"{own}, row 'mine': onnx.repo is {repo!r}; it must be OWNER/NAME as on the hub"
+    assert str(caught.value) == words
+
+
+@pytest.mark.parametrize("repo", ["google/siglip-base-patch16-384", "A_1/b.c-d_", "m/" + "x" * 96])
+def test_what_the_hub_takes_for_a_repository_is_taken(own: Path, repo: str) -> None:
+    validate_repo_id(repo)
+    own.write_text(own.read_text().replace('repo = "me/mine-onnx"', f'repo = "{repo}"'))
+    row = find_row("mine", own)
+    assert row.hub is not None
+    assert row.hub.onnx_repo == repo
 
 
 def test_two_rows_of_one_name_are_refused(own: Path) -> None:

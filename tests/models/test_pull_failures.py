@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -14,7 +15,11 @@ from typing import TYPE_CHECKING
 import pytest
 from stand_in_hub import Hub
 
+from siglip_search.errors import DownloadError, ModelError
+from siglip_search.models.files import remove_model
+from siglip_search.models.hub_errors import hub_errors
 from siglip_search.models.model_folder import load_model_folder
+from siglip_search.models.registry import find_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,6 +102,76 @@ def test_without_a_network_it_fails_soon_and_names_the_endpoint(pull: Puller) ->
     assert closed in answer["message"]
     assert "network" in answer["hint"]
     assert "`--model demo` works offline" in answer["hint"]
+
+
+@pytest.mark.parametrize("endpoint", ["nonsense", "", "http://[::1", "http://host:x"])
+def test_an_address_that_is_none_is_named(pull: Puller, endpoint: str) -> None:
+    pull.environment["HF_ENDPOINT"] = endpoint
+    answer = pull()
+    assert answer["error"] == "DownloadError"
+    assert answer["message"] == f"HF_ENDPOINT is {endpoint!r}, which is no address of a hub"
+    assert "https://HOST" in answer["hint"]
+
+
+def test_an_empty_file_is_named_before_anything_is_fetched(hub: Hub, pull: Puller) -> None:
+    hub.files[TEXT] = b""
+    answer = pull()
+    assert answer["error"] == "DownloadError"
+    assert answer["message"] == "onnx/text_model.onnx of Xenova/tiny is empty"
+    assert hub.sent_bytes[VISION] == 0
+
+
+@pytest.mark.parametrize("name", ["models", "models/.pulling-tiny"])
+def test_a_file_where_a_folder_belongs_is_no_trouble_of_the_network(
+    pull: Puller, name: str
+) -> None:
+    path = pull.folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    answer = pull()
+    assert answer["error"] == "ModelError"
+    assert str(path) in answer["message"]
+    assert "A file is where a folder belongs" in answer["hint"]
+
+
+def test_a_certificate_that_is_not_trusted_is_no_trouble_of_the_disk() -> None:
+    row = find_row("siglip-base-patch16-384")
+    # OpenSSL's number is that of "Operation not permitted".
+    with pytest.raises(DownloadError, match="the connection to"), hub_errors(row):
+        raise ssl.SSLCertVerificationError(1, "certificate verify failed")
+
+
+def test_a_model_is_not_removed_while_it_is_fetched(
+    hub: Hub, pull: Puller, large_vision: bytes
+) -> None:
+    hub.stall_after[VISION] = 1_000_000
+    process = pull.start()
+    wait_for(lambda: hub.sent_bytes[VISION] >= 1_000_000)
+    with pytest.raises(ModelError, match="is being fetched by another process"):
+        remove_model("tiny", pull.models)
+    del hub.stall_after[VISION]
+    hub.stalled.set()
+    stdout, _ = process.communicate(timeout=60)
+    assert json.loads(stdout)["directory"] == str(pull.models / "tiny")
+    remove_model("tiny", pull.models)
+    assert list(pull.models.iterdir()) == []
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_mirrors_own_etag_tells_whether_a_file_that_is_there_is_the_right_one(
+    hub: Hub, pull: Puller, large_vision: bytes, changed: bool
+) -> None:
+    hub.etag_prefix = "mirror-"
+    hub.refuse[TEXT] = [(403, {})]
+    assert "error" in pull()
+    assert (pull.models / ".pulling-tiny" / "model" / "vision.onnx").is_file()
+    if changed:
+        # Of the same size: only the etag is another one.
+        hub.files[VISION] = large_vision[:-1] + b"!"
+    hub.forget()
+    assert "directory" in pull()
+    assert installed_vision(pull) == hub.files[VISION]
+    assert (VISION in hub.fetched()) is changed
 
 
 def test_what_is_no_hub_is_recognised(hub: Hub, pull: Puller) -> None:
