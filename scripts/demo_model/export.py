@@ -93,7 +93,7 @@ def export_model(
     ids[:, :4] = torch.tensor([[5, 6, 7, 1], [8, 9, 1, 1]])
     text = to_onnx(model.text, ids, "input_ids")
     for tower, name in ((vision, "vision.onnx"), (text, "text.onnx")):
-        store_weights_fp16(tower)
+        store_weights_fp16(tower, look_up_first=False)
         onnx.checker.check_model(tower)
         onnx.save(tower, str(out / name))
     shutil.copyfile(work / "tokenizer.model", out / "tokenizer.model")

@@ -55,10 +55,15 @@ def store_fp16(source: Path, target: Path) -> tuple[str, ...]:
     return write_tower(model, target)
 
 
-def store_weights_fp16(model: Any) -> int:
+def store_weights_fp16(model: Any, *, look_up_first: bool = True) -> int:
     """Store the large fp32 weights of an onnx.ModelProto as fp16, in place.
 
     A weight with a value beyond the range of fp16, 65,504, stays as it is.
+
+    Args:
+        model: Changed in place.
+        look_up_first: Cast only the rows of a table that are looked up, which saves memory with
+            large ones. Quantisers of others do not understand it.
 
     Returns:
         How many weights were changed.
@@ -76,7 +81,7 @@ def store_weights_fp16(model: Any) -> int:
             name = f"{tensor.name}_fp16"
             tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), name))
     for node in list(graph.node):
-        if node.op_type == "Gather" and node.input[0] in stored:
+        if look_up_first and node.op_type == "Gather" and node.input[0] in stored:
             _look_up_before_casting(graph, node)
     # Nodes stand in order of use, and these come first.
     nodes = [
