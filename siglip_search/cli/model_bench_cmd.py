@@ -149,8 +149,15 @@ def settle(models: Sequence[ComparedModel]) -> None:
     for model in models[1:]:
         if model.figures is None:
             say(f"{model.spec.name} was not compared: there are no pictures. {_how(model.spec)}")
+        elif model.spec.vision.precision == "w8a16":
+            # Made for an NPU: what a processor makes of it is near, and not what will run.
+            say(
+                f"{model.spec.name} was simulated on the processor, which decides nothing: "
+                f"`siglip-search model quantize --precision w8a16 --replace {reference.name}` "
+                "compares it on the NPU"
+            )
         elif is_decided(model.spec, model.figures):
-            _settle_one(model.spec, model.figures, reference.name)
+            settle_one(model.spec, model.figures, reference.name)
         elif not has_random_weights(model.spec):
             say(f"{model.spec.name}: too few pictures to decide. {_how(model.spec)}")
 
@@ -165,7 +172,8 @@ def _progress_bar(number: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: bar.update(done - bar.pos)
 
 
-def _settle_one(spec: ModelSpec, figures: Figures, reference: str) -> None:
+def settle_one(spec: ModelSpec, figures: Figures, reference: str) -> None:
+    """Record what decisive figures say of a variant, and tell what became of it."""
     agreement = figures.agreement
     library = chosen_library().directory
     match settle_agreement(spec, agreement, library):

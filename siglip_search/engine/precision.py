@@ -31,16 +31,24 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from siglip_search.models.spec import Agreement, ModelSpec
+    from siglip_search.models.spec import Agreement, ModelSpec, Precision
 
 MadePrecision = Literal["int8", "fp16"]
+"""What `make_variant` makes; `w8a16.make_w8a16` makes towers for an NPU."""
 
 Settled = Literal["joined", "apart", "left"]
 """What became of a variant whose agreement was measured: it shares the space of its reference, it
 is a space of its own, or nothing was changed, because the library holds vectors of that own space,
 which would be no more."""
 
-_TITLES: Final[dict[MadePrecision, str]] = {"int8": "8-bit weights", "fp16": "weights in fp16"}
+VISION_FILE: Final = "vision.onnx"
+TEXT_FILE: Final = "text.onnx"
+
+_TITLES: Final[dict[Precision, str]] = {
+    "int8": "8-bit weights",
+    "fp16": "weights in fp16",
+    "w8a16": "8-bit weights, 16-bit activations",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +84,26 @@ def make_variant(
         ModelError: The model is a variant itself, its towers cannot be changed, the new ones do
             not work, the name is taken, or the disk is full.
     """
+    name = refuse_unsuitable(reference, precision, models_dir, replace_old=replace_old)
+    try:
+        models_dir.mkdir(parents=True, exist_ok=True)
+        with staging_folder(models_dir, name) as staged:
+            facts = _write_variant(reference, name, precision, staged)
+            (staged / MODEL_FILE).write_text(model_toml(facts), encoding="utf-8")
+            cosines = try_out(reference, load_model_folder(staged))
+            return MadeVariant(install_folder(staged, models_dir, name), *cosines)
+    except OSError as error:
+        raise storage_error(f"the model {name!r} cannot be made", error) from error
+
+
+def refuse_unsuitable(
+    reference: ModelSpec, precision: Precision, models_dir: Path, *, replace_old: bool
+) -> str:
+    """Return the name of the variant to be made of a model, if it can be made.
+
+    Raises:
+        ModelError: The model is a variant itself or not in fp32, or the name is taken.
+    """
     if reference.variant is not None:
         raise ModelError(
             f"{reference.name} was made from {reference.variant.of} itself",
@@ -89,15 +117,7 @@ def make_variant(
             )
     name = check_model_name(f"{reference.name}-{precision}", where="the name of the new model")
     refuse_taken_name(name, models_dir, replace=replace_old)
-    try:
-        models_dir.mkdir(parents=True, exist_ok=True)
-        with staging_folder(models_dir, name) as staged:
-            facts = _write_variant(reference, name, precision, staged)
-            (staged / MODEL_FILE).write_text(model_toml(facts), encoding="utf-8")
-            cosines = _try_out(reference, load_model_folder(staged))
-            return MadeVariant(install_folder(staged, models_dir, name), *cosines)
-    except OSError as error:
-        raise storage_error(f"the model {name!r} cannot be made", error) from error
+    return name
 
 
 def settle_agreement(variant: ModelSpec, agreement: Agreement, library: Path) -> Settled:
@@ -143,18 +163,52 @@ def _write_variant(
 ) -> ModelFacts:
     """Fill a folder with new towers and the same tokenizer; return what model.toml has to say."""
     recipe, write = _maker(precision)
-    vision, text = reference.vision, reference.text
-    tokenizer = folder / text.tokenizer_file
+    vision_data = write(reference.vision_path, folder / VISION_FILE)
+    text_data = write(reference.text_path, folder / TEXT_FILE)
+    copy_tokenizer(reference, folder)
+    return variant_facts(
+        reference,
+        name=name,
+        precision=precision,
+        recipe=recipe,
+        vision_data=vision_data,
+        text_data=text_data,
+    )
+
+
+def copy_tokenizer(reference: ModelSpec, folder: Path) -> None:
+    """Copy a model's tokenizer to where its variant, in `folder`, expects it."""
+    tokenizer = folder / reference.text.tokenizer_file
     tokenizer.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(reference.tokenizer_path, tokenizer)
-    vision_data = write(reference.vision_path, folder / "vision.onnx")
-    text_data = write(reference.text_path, folder / "text.onnx")
+
+
+def variant_facts(
+    reference: ModelSpec,
+    *,
+    name: str,
+    precision: Precision,
+    recipe: str,
+    vision_data: tuple[str, ...],
+    text_data: tuple[str, ...],
+) -> ModelFacts:
+    """Return what the model.toml of a variant has to say.
+
+    Args:
+        reference: The model in full precision.
+        name: Of the variant.
+        precision: Of its towers, which are called `VISION_FILE` and `TEXT_FILE`.
+        recipe: How they were made.
+        vision_data: Files with external weights of the picture tower.
+        text_data: Likewise of the text tower.
+    """
+    vision, text = reference.vision, reference.text
     return replace(
         _facts(reference),
         name=name,
         title=f"{reference.title}, {_TITLES[precision]}",
-        vision=replace(vision, file="vision.onnx", data_files=vision_data, precision=precision),
-        text=replace(text, file="text.onnx", data_files=text_data, precision=precision),
+        vision=replace(vision, file=VISION_FILE, data_files=vision_data, precision=precision),
+        text=replace(text, file=TEXT_FILE, data_files=text_data, precision=precision),
         variant=VariantSpec(of=reference.name, recipe=recipe),
     )
 
@@ -175,7 +229,7 @@ def _maker(precision: MadePrecision) -> tuple[str, Callable[[Path, Path], tuple[
     return quantize_int8.recipe(levels), write
 
 
-def _try_out(reference: ModelSpec, variant: ModelSpec) -> tuple[float, float]:
+def try_out(reference: ModelSpec, variant: ModelSpec) -> tuple[float, float]:
     """Return the least cosines between the two over a few made-up pictures and a few queries.
 
     Raises:

@@ -16,7 +16,10 @@ Resize = Literal["squash", "shortest-side-crop"]
 Resample = Literal["bilinear", "bicubic"]
 Canonicalization = Literal["lowercase", "lowercase-no-punctuation", "clip"]
 TokenizerKind = Literal["sentencepiece", "clip-bpe"]
-Precision = Literal["fp32", "fp16", "int8"]
+PublishedPrecision = Literal["fp32", "fp16", "int8"]
+"""What towers are published in."""
+Precision = Literal["fp32", "fp16", "int8", "w8a16"]
+"""What towers come in: "w8a16", 8-bit weights and 16-bit activations, is made on this machine."""
 
 MIN_MEAN_COSINE: Final = 0.99
 """A variant whose embeddings agree less with the reference's is a space of its own."""

@@ -191,6 +191,7 @@ def _on_npu(
     model: str,
 ) -> OpenedSession:
     """Open a tower there; each context that is not used is noted in `steps_down`."""
+    from siglip_search.models.compiled_contexts import chip_folder
     from siglip_search.towers.qnn_chip import this_processor
     from siglip_search.towers.session_qnn import QnnSession
 
@@ -200,7 +201,9 @@ def _on_npu(
         raise DeviceError(f"--device {device} cannot be used: {report.reason}", hint=report.hint)
     emulator = device == "npu-emulator"
     chip = _target(device, processor, target)
-    for context in compiled:
+    # The chip's own first: each of the others would be refused aloud.
+    own = None if chip is None else chip_folder(chip.name)
+    for context in sorted(compiled, key=lambda one: one.parent.name != own):
         try:
             session = QnnSession(context, target=chip, emulator=emulator, model=model)
         except ModelError as error:

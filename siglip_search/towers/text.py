@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from siglip_search.errors import ModelError
+from siglip_search.models.compiled_contexts import compiled_contexts
 from siglip_search.tokenizers import open_tokenizer
 from siglip_search.towers.devices import open_session
 from siglip_search.towers.embedding import embedding_graph
 from siglip_search.towers.onnx_header import token_table_rows
+from siglip_search.towers.wrapped_context import tower_session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,10 +49,15 @@ class TextTower:
         """
         self._tokenizer = open_tokenizer(spec)
         self.opened = open_session(
-            spec.text_path, device=device, threads=threads, one_shot=one_shot, model=spec.name
+            spec.text_path,
+            device=device,
+            threads=threads,
+            one_shot=one_shot,
+            compiled=compiled_contexts(spec.directory, "text"),
+            model=spec.name,
         )
         self._graph = embedding_graph(
-            self.opened.session,
+            tower_session(self.opened),
             path=self.opened.path,
             dimension=spec.dimension,
             input_names=("input_ids", "text"),

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from siglip_search.models.compiled_contexts import compiled_contexts
 from siglip_search.towers.devices import open_session
 from siglip_search.towers.embedding import embedding_graph
 from siglip_search.towers.preprocess import Preprocessor, normalise
+from siglip_search.towers.wrapped_context import tower_session
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,10 +40,14 @@ class VisionTower:
         """
         height, width = spec.vision.image_size
         self.opened = open_session(
-            spec.vision_path, device=device, threads=threads, model=spec.name
+            spec.vision_path,
+            device=device,
+            threads=threads,
+            compiled=compiled_contexts(spec.directory, "vision"),
+            model=spec.name,
         )
         self._graph = embedding_graph(
-            self.opened.session,
+            tower_session(self.opened),
             path=self.opened.path,
             dimension=spec.dimension,
             input_names=("pixel_values", "image"),
