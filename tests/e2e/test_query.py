@@ -50,7 +50,7 @@ def test_exit_status_is_greps(indexed_gallery: CommandLine) -> None:
         (["-n", "0", "dog"], "-n"),
         (["--min-probability", "2", "dog"], "--min-probability"),
         (["--json", "--csv", "dog"], "Choose one"),
-        (["--model", "other", "dog"], "answers with the model 'demo'"),
+        (["--model", "other", "dog"], "no model called 'other'"),
         (["--colour", "dog"], "--colour"),
     ],
 )
