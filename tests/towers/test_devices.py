@@ -184,12 +184,15 @@ class TestOnTheEmulator:
         opened = open_session(static, compiled=list(made.values()), target=DEFAULT_TARGET)
         assert opened.path == made["x-elite"]
         assert opened.why == "compiled for x-elite"
-        (step,) = opened.steps_down
+        # The folder tells whose it is: that of another chip is not even tried.
+        assert opened.steps_down == ()
+        assert caplog.records == []
+        only_wrong = open_session(static, compiled=[made["8gen3"]], target=DEFAULT_TARGET)
+        assert (only_wrong.device, only_wrong.path) == ("npu", static)
+        (step,) = only_wrong.steps_down
         assert "compiled for 8gen3, and this is x-elite" in step
         (record,) = caplog.records
         assert "model compile NAME --target x-elite" in record.getMessage()
-        only_wrong = open_session(static, compiled=[made["8gen3"]], target=DEFAULT_TARGET)
-        assert (only_wrong.device, only_wrong.path) == ("npu", static)
 
     @pytest.mark.usefixtures("on_arm64")
     def test_every_step_down_is_told(self, dynamic: Path) -> None:
