@@ -14,6 +14,7 @@ from siglip_search.models.registry import default_row, find_row
 from siglip_search.settings import models_directory, own_models_file
 
 if TYPE_CHECKING:
+    from siglip_search.models.hub import PullProgress
     from siglip_search.models.registry import RegistryRow
     from siglip_search.models.spec import Precision
 
@@ -53,8 +54,7 @@ def describe(row: RegistryRow) -> str:
         size = "size unknown"
     else:
         size = f"{row.download_bytes / 1e6:,.0f} MB"
-    languages = ("English only",) if row.languages == ("en",) else row.languages
-    return ", ".join([size, *languages, row.licence])
+    return _described(row, size)
 
 
 def accept_conditions(row: RegistryRow, *, accepted: bool = False) -> bool:
@@ -112,8 +112,18 @@ def fetch(
     if not accept_conditions(row, accepted=accept_licence):
         say(f"{name} was not fetched")
         return None
-    say(f"fetching {name}: {describe(row)}")
+    announced = False
     with download_line(enabled=sys.stderr.isatty()) as show:
+
+        def report(progress: PullProgress) -> None:
+            nonlocal announced
+            if not announced:
+                # The row has the size in fp32 alone, and that is a rounded one.
+                size = f"{progress.total_bytes / 1e6:,.0f} MB"
+                say(f"fetching {name}: {_described(row, size)}")
+                announced = True
+            show(progress)
+
         spec = pull(
             row,
             models_dir,
@@ -121,11 +131,16 @@ def fetch(
             accept_licence=True,
             replace_old=replace,
             check=embed_something,
-            on_progress=show,
+            on_progress=report,
             on_wait=lambda: say(f"another process is fetching {name}; waiting for it"),
         )
     say(f"{spec.name} is ready in {spec.directory}")
     return spec.name
+
+
+def _described(row: RegistryRow, size: str) -> str:
+    languages = ("English only",) if row.languages == ("en",) else row.languages
+    return ", ".join([size, *languages, row.licence])
 
 
 def _somebody_is_there() -> bool:

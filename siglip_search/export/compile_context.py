@@ -12,16 +12,20 @@ import argparse
 import contextlib
 import os
 import re
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from siglip_index.durable_files import sync_directory
 from siglip_search.errors import ModelError
-from siglip_search.models.compiled_contexts import CONTEXTS_FOLDER, chip_folder
+from siglip_search.models.compiled_contexts import (
+    chip_folder,
+    record_context,
+    tower_state,
+)
 from siglip_search.models.files import staging_folder, storage_error
+from siglip_search.models.folder_locks import replace_folder
+from siglip_search.models.spec import CONTEXTS_FOLDER
 from siglip_search.towers.child_process import answer_parent, ask_child
 from siglip_search.towers.qnn_graph import graph_facts
 from siglip_search.towers.qnn_target import CHIPS, find_target, provider_options
@@ -29,6 +33,7 @@ from siglip_search.towers.qnn_target import CHIPS, find_target, provider_options
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from siglip_search.models.compiled_contexts import Tower
     from siglip_search.models.spec import ModelSpec
     from siglip_search.towers.qnn_target import Target
 
@@ -81,7 +86,7 @@ def compile_model(
         DeviceError: If there is no compiler here.
     """
     height, width = spec.vision.image_size
-    towers = (
+    towers: tuple[tuple[Tower, Path, tuple[int, ...]], ...] = (
         ("vision", spec.vision_path, (1, 3, height, width)),
         ("text", spec.text_path, (1, spec.text.length)),
     )
@@ -92,8 +97,16 @@ def compile_model(
         contexts.mkdir(exist_ok=True)
         with staging_folder(contexts, chip_folder(target.name)) as staged:
             for tower, path, shape in towers:
+                made = staged / f"{tower}.onnx"
+                source, before = tower_state(spec, tower), set(os.listdir(staged))
                 on_step(f"compiling the {_TITLES[tower]} for {target}")
-                _compile_apart(path, staged / f"{tower}.onnx", target, shape, spec, timeout_seconds)
+                _compile_apart(path, made, target, shape, spec, timeout_seconds)
+                if tower_state(spec, tower) != source:
+                    raise ModelError(
+                        f"{path} was replaced while it was compiled",
+                        hint="Compile it again, now that it is another one.",
+                    )
+                record_context(made, source, set(os.listdir(staged)) - before)
             size_bytes = sum(path.stat().st_size for path in staged.iterdir())
             directory = _install(staged, contexts / chip_folder(target.name))
     except OSError as error:
@@ -158,13 +171,7 @@ def _install(staged: Path, directory: Path) -> Path:
     sync_directory(staged)
     # mkdtemp makes a folder that only its owner can enter.
     staged.chmod(0o755)
-    if directory.exists():
-        # Renamed first: a removal that is cut short must not leave half of it under its name.
-        waste = Path(tempfile.mkdtemp(prefix=".removing-", dir=directory.parent))
-        directory.rename(waste / directory.name)
-        shutil.rmtree(waste)
-    staged.rename(directory)
-    sync_directory(directory.parent)
+    replace_folder(staged, directory)
     return directory
 
 

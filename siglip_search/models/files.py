@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from siglip_index.durable_files import sync_directory
 from siglip_search.errors import ModelError, UnknownModelError
+from siglip_search.models.compiled_contexts import copy_contexts
 from siglip_search.models.external_data import check_external_files
 from siglip_search.models.folder_locks import (
     PULLING_PREFIX,
@@ -18,6 +19,8 @@ from siglip_search.models.folder_locks import (
     claimed_folder,
     clear_leftovers,
     model_lock,
+    replace_folder,
+    restore_replaced,
 )
 from siglip_search.models.model_folder import load_model_folder
 from siglip_search.models.registry import registry_rows
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 def add_model_folder(source: Path, models_dir: Path, *, replace: bool = False) -> ModelSpec:
     """Check a model folder and copy the files that it names into `models_dir`.
 
+    Its towers as compiled for NPUs come along; the log names those that are not of these towers.
     After a crash or a full disk the model is there whole or not at all.
 
     Args:
@@ -51,6 +55,7 @@ def add_model_folder(source: Path, models_dir: Path, *, replace: bool = False) -
                 target = staged / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source / name, target)
+            copy_contexts(spec, load_model_folder(staged))
             return install_folder(staged, models_dir, spec.name)
     except OSError as error:
         raise storage_error(f"the model {spec.name!r} cannot be added", error) from error
@@ -83,6 +88,7 @@ def remove_model(name: str, models_dir: Path) -> None:
         )
 
     try:
+        restore_replaced(models_dir)
         # Only what is there gets a lock, so that no `..` in a name reaches the file system.
         if not _folders_of(name, models_dir):
             raise UnknownModelError(
@@ -133,6 +139,7 @@ def refuse_taken_name(name: str, models_dir: Path, *, replace: bool) -> None:
             f"the name {name!r} belongs to the model that comes with the program",
             hint="Give it another name: `name` in model.toml, or --name where a command has it.",
         )
+    restore_replaced(models_dir)
     if (models_dir / name).exists() and not replace:
         raise ModelError(
             f"a model called {name!r} is installed already",
@@ -176,19 +183,7 @@ def install_folder(staged: Path, models_dir: Path, name: str) -> ModelSpec:
     # It was made so that only its owner can enter.
     staged.chmod(0o755)
     target = models_dir / name
-    with claimed_folder(models_dir, REMOVAL_PREFIX) as waste:
-        # The old model is deleted only when the new one has its name, on disk too.
-        former = waste / name
-        replaced = target.exists()
-        if replaced:
-            target.rename(former)
-        try:
-            staged.rename(target)
-        except OSError:
-            if replaced:
-                former.rename(target)
-            raise
-        sync_directory(models_dir)
+    replace_folder(staged, target)
     return load_model_folder(target)
 
 

@@ -3,14 +3,20 @@
 A model's lock is held while it is fetched or removed. A folder that is being filled or taken away
 has a lock of its own beside it, so that what a killed process left can be told from what a living
 one needs.
+
+No system but Linux exchanges two folders in one step. So the former folder steps aside into one
+that is marked, the new one takes its name, and only then is the former deleted. Whoever comes upon
+such a mark without its process puts the former back where nothing has taken its place.
 """
 
 from __future__ import annotations
 
-import secrets
+import os
 import shutil
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
+
+from siglip_index.durable_files import sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,6 +24,8 @@ if TYPE_CHECKING:
 
 STAGING_PREFIX: Final = ".adding-"
 REMOVAL_PREFIX: Final = ".removing-"
+REPLACING_PREFIX: Final = ".replacing-"
+"""Begins the name of the folder in which a folder waits until another has its name."""
 PULLING_PREFIX: Final = ".pulling-"
 """Begins the name of the folder that holds what has been fetched of a model so far."""
 
@@ -67,14 +75,14 @@ def claimed_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
     Args:
         parent: Where it is made.
-        prefix: Begins its name: `STAGING_PREFIX` or `REMOVAL_PREFIX`, and perhaps more.
+        prefix: Begins its name: one of those above, and perhaps more.
 
     Raises:
         OSError: If it cannot be made.
     """
     from filelock import FileLock
 
-    folder = parent / f"{prefix}{secrets.token_hex(6)}"
+    folder = parent / f"{prefix}{os.urandom(6).hex()}"
     path = _lock_of(folder)
     # Before the folder: one that has no lock yet would look like a dead process's.
     lock = FileLock(path)
@@ -83,9 +91,39 @@ def claimed_folder(parent: Path, prefix: str) -> Iterator[Path]:
         folder.mkdir(mode=0o700)
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        gone = _discard(folder)
         lock.release()
-        _delete(path)
+        if gone:
+            _delete(path)
+
+
+def replace_folder(staged: Path, target: Path) -> None:
+    """Give a folder its name, in place of an older one, and delete that one.
+
+    Whenever the process is killed: `restore_replaced` finds one of the two, whole, under the name.
+
+    Args:
+        staged: A complete folder, on disk already, on the file system of `target`.
+        target: The name.
+
+    Raises:
+        OSError: If it cannot be done; the older one has its name then.
+    """
+    with claimed_folder(target.parent, REPLACING_PREFIX) as aside:
+        if target.exists():
+            target.rename(aside / target.name)
+        staged.rename(target)
+        # The old one is deleted only when the new one has its name, on disk too.
+        sync_directory(target.parent)
+
+
+def restore_replaced(parent: Path) -> None:
+    """Give the folders in `parent` that a killed process had put aside their names back.
+
+    One whose place was taken is deleted. What cannot be done now is left for the next time.
+    """
+    # This happens wherever models are looked for: without leftovers it costs a listing.
+    _clear(parent, REPLACING_PREFIX)
 
 
 def clear_leftovers(parent: Path) -> None:
@@ -94,20 +132,52 @@ def clear_leftovers(parent: Path) -> None:
     What cannot be deleted stays, for the next time. Only folders with a lock beside them are
     touched: nothing else is surely ours.
     """
-    from filelock import FileLock, Timeout
+    for prefix in (REPLACING_PREFIX, STAGING_PREFIX, REMOVAL_PREFIX):
+        _clear(parent, prefix)
 
-    for prefix in (STAGING_PREFIX, REMOVAL_PREFIX):
-        for path in parent.glob(f"{prefix}*{_LOCK_SUFFIX}"):
-            lock = FileLock(path)
-            try:
-                lock.acquire(timeout=0)
-            except (Timeout, OSError):  # somebody is at work there, or it is another user's
-                continue
-            folder = path.with_name(path.name.removesuffix(_LOCK_SUFFIX))
-            shutil.rmtree(folder, ignore_errors=True)
-            lock.release()
-            if not folder.exists():
-                _delete(path)
+
+def _clear(parent: Path, prefix: str) -> None:
+    for path in parent.glob(f"{prefix}*{_LOCK_SUFFIX}"):
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except (Timeout, OSError):  # somebody is at work there, or it is another user's
+            continue
+        gone = _discard(path.with_name(path.name.removesuffix(_LOCK_SUFFIX)))
+        lock.release()
+        if gone:
+            _delete(path)
+
+
+def _discard(folder: Path) -> bool:
+    """Delete a claimed folder, but nothing that still has to get its name back.
+
+    Returns:
+        Whether it is gone.
+    """
+    try:
+        if folder.name.startswith(REPLACING_PREFIX):
+            _put_back(folder)
+    except OSError:
+        return False
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
+
+
+def _put_back(folder: Path) -> None:
+    for former in list(folder.iterdir()) if folder.is_dir() else ():
+        if former.name.startswith("."):
+            continue
+        target = folder.with_name(former.name)
+        if target.exists():
+            # Another name first: half of it must never pass for the whole, should the deletion
+            # be cut short and its successor removed.
+            former.rename(folder / f".{former.name}")
+        else:
+            former.rename(target)
+            sync_directory(folder.parent)
 
 
 def _lock_of(folder: Path) -> Path:

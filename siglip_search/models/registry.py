@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from siglip_search.errors import ModelError, NoModelError, UnknownModelError
 from siglip_search.models.fact_table import read_toml
+from siglip_search.models.folder_locks import restore_replaced
 from siglip_search.models.model_folder import load_model_folder
 from siglip_search.models.registry_file import REMEDY, read_rows
 from siglip_search.models.registry_row import (
@@ -184,6 +185,7 @@ def _how_to_get(row: RegistryRow) -> str:
 def _folders(models_dir: Path) -> Iterator[Path]:
     if not os.path.isdir(models_dir):
         return
+    restore_replaced(models_dir)
     try:
         directories = sorted(models_dir.iterdir())
     except OSError as error:

@@ -19,7 +19,13 @@ from siglip_search.models.registry_row import (
     RegistryRow,
     TowerFiles,
 )
-from siglip_search.models.spec import Canonicalization, Precision, Resize, TokenizerKind
+from siglip_search.models.spec import (
+    Canonicalization,
+    Precision,
+    PublishedPrecision,
+    Resize,
+    TokenizerKind,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -172,7 +178,7 @@ def _architecture(table: FactTable) -> Architecture:
 
 
 def _towers(table: FactTable) -> tuple[str, dict[Precision, TowerFiles]]:
-    precisions: tuple[Precision, ...] = get_args(Precision)
+    precisions: tuple[PublishedPrecision, ...] = get_args(PublishedPrecision)
     table.only("repo", *precisions)
     return _repo(table, "repo"), {
         precision: _tower_files(table.table(precision))

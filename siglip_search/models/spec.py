@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 MODEL_FILE: Final = "model.toml"
 """Name of the file that describes a model folder."""
 
+CONTEXTS_FOLDER: Final = "contexts"
+"""Where a model folder keeps its towers as compiled for NPUs."""
+
 Resize = Literal["squash", "shortest-side-crop"]
 Resample = Literal["bilinear", "bicubic"]
 Canonicalization = Literal["lowercase", "lowercase-no-punctuation", "clip"]
@@ -206,7 +209,10 @@ class ModelSpec(ModelFacts):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Every file of the folder, relative to it, `model.toml` first."""
+        """Every file that makes the model, relative to its folder, `model.toml` first.
+
+        Contexts are not among them: they are made of these, and can be made again.
+        """
         named = (
             MODEL_FILE,
             self.vision.file,
@@ -219,8 +225,10 @@ class ModelSpec(ModelFacts):
 
     @property
     def disk_bytes(self) -> int:
-        """How much its files take on disk."""
-        return sum((self.directory / name).stat().st_size for name in self.files)
+        """How much its folder takes on disk: the model's files, and its towers as compiled."""
+        contexts = (self.directory / CONTEXTS_FOLDER).glob("*/*")
+        places = {*contexts, *(self.directory / name for name in self.files)}
+        return sum(path.stat().st_size for path in places if path.is_file())
 
 
 def space_key_of(

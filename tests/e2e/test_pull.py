@@ -65,7 +65,11 @@ def test_pull_index_query(cli: CommandLine, hub: Hub, pictures: Path) -> None:
 
 
 def test_another_precision_is_another_model(cli: CommandLine, hub: Hub) -> None:
-    assert "tiny-int8 is ready in" in cli("model", "pull", "--precision", "int8", "tiny").stderr
+    done = cli("model", "pull", "--precision", "int8", "tiny")
+    assert "tiny-int8 is ready in" in done.stderr
+    size = round(models(cli)["tiny-int8"]["disk_bytes"] / 1e6)
+    assert f"fetching tiny-int8: {size} MB, " in done.stderr
+    assert done.stderr.count("fetching") == 1
     assert models(cli)["tiny-int8"]["installed"]
     assert not models(cli)["tiny"]["installed"]
 

@@ -93,13 +93,12 @@ def test_towers_of_any_batch_are_compiled_and_run_as_the_processor_runs_them(
 
 @with_npu
 def test_a_model_with_contexts_for_other_chips_alone_runs_as_the_tower_that_it_has(
-    compiled: ModelSpec,
     random_tower: ModuleType,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     spec = load_model_folder(random_tower.write_random_model(tmp_path / "mine", batch=1))
-    shutil.copytree(context(compiled, OTHER, "text").parent, spec.directory / "contexts" / "8gen3")
+    compile_model(spec, OTHER)
     with caplog.at_level(logging.WARNING):
         tower = TextTower(spec, device="npu-emulator")
     assert tower.opened.path == spec.text_path
@@ -133,12 +132,52 @@ def test_a_context_of_another_runtime_is_refused_until_it_is_compiled_again(
     compile_model(spec, DEFAULT_TARGET)
     assert on_npu(path).assignment == Assignment(npu=1, cpu=0)
     assert sorted(one.name for one in path.parent.iterdir()) == [
+        "text.json",
         "text.onnx",
         "text_qnn.bin",
+        "vision.json",
         "vision.onnx",
         "vision_qnn.bin",
     ]
     assert [one.name for one in path.parents[1].iterdir()] == ["x-elite"]
+
+
+@with_npu
+def test_a_context_of_another_tower_is_not_run(
+    compiled: ModelSpec,
+    random_tower: ModuleType,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    spec = load_model_folder(random_tower.write_random_model(tmp_path / "mine", batch=1, seed=1))
+    folder = context(compiled, DEFAULT_TARGET, "text").parent
+    shutil.copytree(folder, spec.directory / "contexts" / DEFAULT_TARGET.name)
+    with caplog.at_level(logging.WARNING):
+        tower = TextTower(spec, device="npu-emulator")
+    assert tower.opened.path == spec.text_path
+    assert f"was not compiled from {spec.text_path} as it is now" in caplog.text
+    assert "siglip-search model compile random-tiny --target x-elite" in caplog.text
+    expected = TextTower(spec).embed(TEXTS)
+    assert np.einsum("nd,nd->n", tower.embed(TEXTS), expected).min() >= WORST_COSINE
+    compile_model(spec, DEFAULT_TARGET)
+    tower = TextTower(spec, device="npu-emulator")
+    assert tower.opened.path == context(spec, DEFAULT_TARGET, "text")
+    assert np.einsum("nd,nd->n", tower.embed(TEXTS), expected).min() >= WORST_COSINE
+
+
+@with_npu
+def test_a_tower_that_is_replaced_while_it_is_compiled_is_refused(
+    spec: ModelSpec, tmp_path: Path
+) -> None:
+    other = shutil.copyfile(spec.text_path, tmp_path / "other.onnx")
+
+    def replace(step: str) -> None:
+        if "text tower" in step:
+            other.replace(spec.text_path)
+
+    with pytest.raises(ModelError, match=r"text\.onnx was replaced while it was compiled"):
+        compile_model(spec, DEFAULT_TARGET, on_step=replace)
+    assert not (spec.directory / "contexts").exists()
 
 
 @with_npu
@@ -230,16 +269,6 @@ def test_a_fixed_batch_and_a_damaged_file_are_refused_at_once(
 
 
 # The folder.
-
-
-def test_contexts_that_are_being_written_are_not_found(tmp_path: Path) -> None:
-    for name in ("x-elite", "8gen3", ".adding-8gen3-abc"):
-        (tmp_path / "contexts" / name).mkdir(parents=True)
-        (tmp_path / "contexts" / name / "text.onnx").touch()
-    found = compiled_contexts(tmp_path, "text")
-    assert [path.parent.name for path in found] == ["8gen3", "x-elite"]
-    assert compiled_contexts(tmp_path, "vision") == ()
-    assert compiled_contexts(tmp_path / "nowhere", "text") == ()
 
 
 def test_a_chip_without_a_name_has_a_folder_that_every_system_takes() -> None:

@@ -190,6 +190,30 @@ def test_the_old_model_is_there_until_the_new_one_has_its_name(
     assert [entry.name for entry in models.iterdir()] == ["random-tiny"]
 
 
+def test_an_interrupt_between_two_renames_leaves_the_old_model(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = tmp_path / "models"
+    spec = add_model_folder(source, models)
+    before = {name: (spec.directory / name).read_bytes() for name in spec.files}
+    rename_to = Path.rename
+
+    def interrupt(self: Path, target: Path) -> Path:
+        renamed = rename_to(self, target)
+        if self.name == "random-tiny":
+            raise KeyboardInterrupt
+        return renamed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            add_model_folder(source, models, replace=True)
+    assert {name: (spec.directory / name).read_bytes() for name in spec.files} == before
+    # Even the way back was interrupted: the next one clears what was left, and only that.
+    add_model_folder(source, models, replace=True)
+    assert [entry.name for entry in models.iterdir()] == ["random-tiny"]
+
+
 CLAIM = """
 import sys, time
 from pathlib import Path

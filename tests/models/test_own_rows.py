@@ -101,6 +101,7 @@ def test_a_known_model_that_was_not_fetched_says_how(own: Path, tmp_path: Path) 
         ('weights = "model.safetensors"', 'weights = "../x"', "checkpoint.weights is '../x'"),
         ('library = "transformers"', 'library = "jax"', "checkpoint.architecture.library is 'jax'"),
         ("fp32 =", "fp64 =", "onnx.fp64 is not known here"),
+        ("fp32 =", "w8a16 =", "onnx.w8a16 is not known here"),  # nobody publishes it
         ('text = "onnx/text.onnx"', 'txt = "a"', "onnx.fp32.txt is not known here"),
         ('["onnx/text.data"]', '["text.data"]', "onnx.fp32.text_data must lie in the folder"),
         ("[48, 48]", "[48]", "vision.image_size must be a list of 2"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from siglip_search.errors import DeviceError, ModelError
-from siglip_search.towers.child_process import ask_child
+from siglip_search.towers.child_process import ask_child, run_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 HEADER = """
 import os, sys, time
 from siglip_search.errors import DeviceError
-from siglip_search.towers.child_process import answer_parent
+from siglip_search.towers.child_process import answer_parent, say_to_parent
 def work():
 """
 
@@ -72,6 +72,21 @@ def test_an_end_without_an_answer_is_one_line(ask: Ask) -> None:
 def test_an_unexpected_exception_is_named(ask: Ask) -> None:
     with pytest.raises(ModelError, match=r"\(exit status 1: MemoryError: too much\)$"):
         ask('raise MemoryError("too much")')
+
+
+@pytest.mark.parametrize("end", ["os._exit(3)", "time.sleep(600)"])
+def test_how_far_it_got_is_known_however_it_ended(ask: Ask, end: str) -> None:
+    body = 'os.write(1, b"half a line")\nsay_to_parent(stage="loading")\n'
+    body += f'sys.stderr.write("first\\nlast\\n")\nsys.stderr.flush()\n{end}'
+    with pytest.raises(ModelError):
+        ask(body, timeout_seconds=2)
+    child = run_child("child_of_test", [], timeout_seconds=2)
+    assert child.last == {"stage": "loading"}
+    assert child.complained == "last"
+    if "exit" in end:
+        assert (child.status, child.ending) == (3, "exit status 3: last")
+    else:
+        assert (child.status, child.ending) == (None, "killed")
 
 
 def test_a_child_that_hangs_is_killed(ask: Ask, tmp_path: Path) -> None:
