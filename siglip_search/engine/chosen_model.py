@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from siglip_search.models.registry import RegistryRow
     from siglip_search.models.spec import ModelSpec, Precision
+    from siglip_search.towers.session import Device
 
 
 def bundled_models() -> dict[str, Path]:
@@ -182,18 +183,26 @@ def add_foreign_model(
     return add_layout(layout, models_directory(), replace=replace, check=embed_something)
 
 
-def embed_something(spec: ModelSpec) -> None:
+def embed_something(spec: ModelSpec, *, device: Device = "cpu") -> None:
     """Let both towers of a model work once, before anything depends on them.
+
+    Args:
+        spec: The model.
+        device: Where a tower runs that is compiled for an NPU; the processor tries the others.
 
     Raises:
         ModelError: One of them does not do what the model's facts say.
+        DeviceError: The device was asked for by name and cannot be used, or fails.
     """
+    from siglip_search.towers.devices import is_compiled
     from siglip_search.towers.text import TextTower
     from siglip_search.towers.vision import VisionTower
 
     height, width = spec.vision.image_size
-    VisionTower(spec).embed(np.full((1, height, width, 3), 128, np.uint8))
-    TextTower(spec).embed(["a picture"])
+    vision_on = device if is_compiled(spec.vision_path) else "cpu"
+    text_on = device if is_compiled(spec.text_path) else "cpu"
+    VisionTower(spec, device=vision_on).embed(np.full((1, height, width, 3), 128, np.uint8))
+    TextTower(spec, device=text_on).embed(["a picture"])
 
 
 def space_of(spec: ModelSpec) -> Space:

@@ -88,7 +88,7 @@ def classify_pictures(
             no probability or meaningless for this model.
         PathError: A folder stands among the pictures.
         NoModelError, UnknownModelError: The model is not installed.
-        ModelError, WorkerError: A tower, or the decoding processes, fail.
+        ModelError, DeviceError, WorkerError: A tower, or the decoding processes, fail.
 
     Example:
         >>> from siglip_search.engine.classification import classify_pictures
@@ -126,7 +126,7 @@ def label_prototypes(
         device: Where it runs.
 
     Raises:
-        ModelError: The tower cannot be opened or fails.
+        ModelError, DeviceError: The tower cannot be opened or fails.
     """
     from siglip_search.towers.text import TextTower
 

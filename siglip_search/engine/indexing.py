@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from siglip_index.locations import join
 from siglip_index.records import Root
 from siglip_search.engine.chosen_model import space_of
 from siglip_search.engine.roots import Target, find_targets, refuse_to_hide
+from siglip_search.engine.substitutes import substitutes_on_cpu
 from siglip_search.ingest.bookkeeping import count_without_reading, record_without_reading
 from siglip_search.ingest.pipeline import Pipeline
 from siglip_search.ingest.plan import Plan, RootPlan, plan_changes
@@ -121,7 +123,7 @@ def index_paths(
 
     Raises:
         PathError: A path does not exist.
-        StoreError, ModelError, WorkerError: As in `Pipeline.run`.
+        StoreError, ModelError, DeviceError, WorkerError: As in `Pipeline.run`.
     """
     started = time.monotonic()
     space = space_of(spec)
@@ -163,7 +165,7 @@ def embed_known_pictures(
         listener: Who wants to know.
 
     Raises:
-        StoreError, ModelError, WorkerError: As in `Pipeline.run`.
+        StoreError, ModelError, DeviceError, WorkerError: As in `Pipeline.run`.
     """
     targets = find_targets((), store.roots())
     survey = _survey(store, space_of(spec).key, targets, options, stop, listener)
@@ -306,7 +308,13 @@ def _carry_out(
     report = record_without_reading(store, survey.plans)
     if not sizes:
         return report
-    tower = VisionTower(spec, threads=1, device=options.device)
+    tower = VisionTower(
+        spec,
+        threads=1,
+        device=options.device,
+        substitutes=partial(substitutes_on_cpu, spec),
+        on_notice=report.warnings.append,
+    )
     if not stop.is_set():  # it may have been while a large tower was loading
         cost = len(sizes) * _seconds_per_picture(tower, spec) + sum(sizes) * DECODE_SECONDS_PER_BYTE
         listener.on_estimate(Estimate(len(sizes), cost / options.jobs, switching_to))

@@ -127,8 +127,8 @@ class Library:
             PathError: A path does not exist.
             NoModelError: No model was chosen.
             LibraryBusyError: Another process is writing.
-            StoreError, ModelError, WorkerError: The run could not be completed; what was
-                committed stays.
+            StoreError, ModelError, DeviceError, WorkerError: The run could not be completed;
+                what was committed stays.
         """
         from siglip_search.engine.indexing import IndexListener, plan_paths
         from siglip_search.engine.switching import index_and_switch
@@ -188,7 +188,7 @@ class Library:
 
         spec = model_called(name)
         with open_store(self.directory, writable=True) as store:
-            return choose_model(store, spec, now=now)
+            return choose_model(store, spec, now=now, device=self._settings.device)
 
     def remove_model(self, name: str, *, force: bool = False) -> int:
         """Delete a model's files and its vectors in this library; return how many vectors.
@@ -236,6 +236,7 @@ class Library:
             QueryError: The words are empty, or a number is out of its range.
             LibraryMissingError: Nothing has been indexed yet.
             ModelError: The library's model is not installed.
+            DeviceError: The device was asked for by name and cannot be used, or fails.
         """
         return list(
             self.answer(text, top_k=top_k, min_probability=min_probability, where=where).hits

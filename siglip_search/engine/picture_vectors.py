@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
+from siglip_search.engine.substitutes import substitutes_on_cpu
 from siglip_search.errors import UnreadablePictureError
 from siglip_search.ingest.report import Failure
 from siglip_search.photos.decode_pool import DecodePool
@@ -48,12 +50,14 @@ def picture_vectors(
         A unit vector of shape (dimension,), or the failure.
 
     Raises:
-        ModelError: The tower cannot be opened or fails.
+        ModelError, DeviceError: The tower cannot be opened or fails.
         WorkerError: The decoding processes cannot be started.
     """
     if not paths:
         return
-    tower = VisionTower(spec, threads=1, device=device)
+    tower = VisionTower(
+        spec, threads=1, device=device, substitutes=partial(substitutes_on_cpu, spec)
+    )
     jobs = min(jobs, len(paths))
     # As in the index, so that the same file gives the same vector.
     pool = DecodePool(

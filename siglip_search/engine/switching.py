@@ -17,6 +17,7 @@ from siglip_search.engine.chosen_model import (
 from siglip_search.engine.indexing import embed_known_pictures, index_paths
 from siglip_search.errors import ModelError
 from siglip_search.settings import models_directory
+from siglip_search.towers.devices import is_compiled
 from siglip_search.towers.text import TextTower
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from siglip_search.engine.indexing import IndexListener, IndexOptions
     from siglip_search.ingest.report import IngestReport
     from siglip_search.models.spec import ModelSpec
+    from siglip_search.towers.session import Device
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,9 @@ class ModelSwitch:
     left: int
 
 
-def choose_model(store: Store, spec: ModelSpec, *, now: bool = False) -> ModelSwitch:
+def choose_model(
+    store: Store, spec: ModelSpec, *, now: bool = False, device: Device = "cpu"
+) -> ModelSwitch:
     """Let a library use a model: at once where it can, else as soon as `index` has done its part.
 
     A choice that is still being carried out is replaced; choosing the model that answers cancels
@@ -61,13 +65,14 @@ def choose_model(store: Store, spec: ModelSpec, *, now: bool = False) -> ModelSw
         store: Opened for writing.
         spec: The model.
         now: Let it answer at once, even if pictures are missing that it has not embedded.
+        device: Where towers are tried that are compiled for an NPU.
 
     Raises:
         ModelError: Its towers do not work.
     """
     space = space_of(spec)
     if space != store.active_space():
-        embed_something(spec)  # a model that cannot answer must not take over
+        embed_something(spec, device=device)  # a model that cannot answer must not take over
     with store.write() as writer:
         writer.ensure_space(space)
     visible = _visible_photos(store)
@@ -110,8 +115,8 @@ def index_and_switch(
 
     Raises:
         PathError: A path does not exist.
-        StoreError, ModelError, WorkerError: The run could not be completed; what was committed
-            stays.
+        StoreError, ModelError, DeviceError, WorkerError: The run could not be completed; what was
+            committed stays.
     """
     started = time.monotonic()
     report = index_paths(store, models.first, paths, options, stop=stop, listener=listener)
@@ -134,8 +139,9 @@ def index_and_switch(
             report.failed += again.failed
             report.unchanged -= again.failed  # the first pass took them for good
             report.failures += again.failures
+            report.warnings += again.warnings
             report.stopped = again.stopped
-        _switch_if_complete(store, models.coming, report)
+        _switch_if_complete(store, models.coming, report, options.device)
     active = store.active_space()
     report.model = active.model if active else None
     if models.lost is not None:
@@ -147,10 +153,15 @@ def index_and_switch(
     return report
 
 
-def _switch_if_complete(store: Store, spec: ModelSpec, report: IngestReport) -> None:
+def _switch_if_complete(
+    store: Store, spec: ModelSpec, report: IngestReport, device: Device
+) -> None:
     left = len(_visible_photos(store) - store.photos_in_space(spec.space_key))
     if not left:
-        TextTower(spec).embed(["a picture"])  # its other half has worked, but can it be asked?
+        # Its other half has worked, but can it be asked? On the processor, as questions are, unless
+        # that cannot do it.
+        asked_on = device if is_compiled(spec.text_path) else "cpu"
+        TextTower(spec, device=asked_on).embed(["a picture"])
         with store.write() as writer:
             writer.activate_space(spec.space_key)
         report.switched = True

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from siglip_index.locations import join
 from siglip_index.records import FileEntry, NewPhoto
-from siglip_search.errors import ModelError, UnreadablePictureError, WorkerError
+from siglip_search.errors import DeviceError, ModelError, UnreadablePictureError, WorkerError
 from siglip_search.ingest.report import Committed, Failure, Progress
 from siglip_search.photos.fingerprint import TryAgainError
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from siglip_search.photos.decode_pool import DecodePool
     from siglip_search.photos.scan import SeenFile
     from siglip_search.photos.worker_process import PreparedPicture
+    from siglip_search.towers.failover import Embedded
 
 T = TypeVar("T")
 
@@ -47,18 +48,11 @@ POLL_SECONDS = 0.1
 class PictureTower(Protocol):
     """What the pipeline needs of a vision tower."""
 
-    @property
-    def precision(self) -> str:
-        """Arithmetic, recorded with each vector."""
-        ...
+    def embed_with_provenance(self, pixels: NDArray[np.uint8]) -> Embedded:
+        """Return unit vectors (n, dimension) of pixels (n, height, width, 3); thread-safe.
 
-    @property
-    def device(self) -> str:
-        """Where it runs, recorded with each vector."""
-        ...
-
-    def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return unit vectors (n, dimension) of pixels (n, height, width, 3); thread-safe."""
+        Device and precision are those that made these vectors, and are recorded with each.
+        """
         ...
 
 
@@ -171,15 +165,16 @@ class Pipeline:
         Raises:
             StoreError: A commit failed; what was committed before it stays.
             ModelError: The tower failed; computed vectors were committed first.
+            DeviceError: Its device did, for good; likewise, and the message counts what is left.
             WorkerError: The decoding processes do not start; likewise.
         """
         waiting = _newest_first(plans)
         self._progress = Progress(0, len(waiting))
         self._sizes_in_store = self._store.known_sizes() if waiting else set()
-        failure: ModelError | WorkerError | None = None
+        failure: ModelError | DeviceError | WorkerError | None = None
         try:
             self._work_through(waiting)
-        except (ModelError, WorkerError) as error:
+        except (ModelError, DeviceError, WorkerError) as error:
             failure = error
         finally:
             self._accepting = False
@@ -188,12 +183,22 @@ class Pipeline:
         # Also after a failure or a stop: what was computed is not thrown away.
         self._drain()
         self._commit()
-        if failure is not None:
-            raise failure
         self._report.pending += len(waiting) + self._decoding
         self._report.pending += sum(len(content.files) for content in self._embedding.values())
+        if isinstance(failure, DeviceError):
+            raise self._stopped_by(failure) from failure
+        if failure is not None:
+            raise failure
         self._report.stopped = self._stop.is_set()
         return self._report
+
+    def _stopped_by(self, failure: DeviceError) -> DeviceError:
+        """Return the failure with what a user wants to know then: nothing is lost."""
+        kept, left = self._report.embedded, self._report.pending
+        return DeviceError(
+            f"{failure}; embedded in this run, and kept: {kept:,}; left for the next: {left:,}",
+            hint=failure.hint,
+        )
 
     def _work_through(self, waiting: deque[_Work]) -> None:
         while (waiting or self._decoding or self._embedding) and not self._stop.is_set():
@@ -254,21 +259,21 @@ class Pipeline:
             return
         content = _Content(prepared.content_hash, prepared.facts, [(work, entry)])
         self._embedding[content.content_hash] = content
-        self._embedders.submit(self._tower.embed, prepared.pixels[None]).add_done_callback(
-            lambda done: self._finished.put(partial(self._embedded, content, done))
-        )
+        self._embedders.submit(
+            self._tower.embed_with_provenance, prepared.pixels[None]
+        ).add_done_callback(lambda done: self._finished.put(partial(self._embedded, content, done)))
 
-    def _embedded(self, content: _Content, future: Future[NDArray[np.float32]]) -> None:
+    def _embedded(self, content: _Content, future: Future[Embedded]) -> None:
         if future.cancelled() or (not self._accepting and future.exception() is not None):
             return  # stays in self._embedding, which the report counts as pending
-        vector = future.result()[0]
+        embedded = future.result()
         del self._embedding[content.content_hash]
         photo = NewPhoto(
             content_hash=content.content_hash,
             facts=content.facts,
-            vector=vector,
-            precision=self._tower.precision,
-            device=self._tower.device,
+            vector=embedded.vectors[0],
+            precision=embedded.precision,
+            device=embedded.device,
         )
         self._batch.start()
         self._batch.new[content.content_hash] = (content, photo)

@@ -72,7 +72,8 @@ class IngestReport:
             None when none is.
         left_to_switch: Pictures that it has not embedded yet.
         failures: Every file counted in `failed`, with its reason.
-        warnings: One line each about what was not looked at, and why.
+        warnings: One line each about what was not looked at, and why, or about a device that
+            failed.
     """
 
     added: int = 0

@@ -70,7 +70,7 @@ class OpenedSession:
     """
 
     session: Session
-    device: str
+    device: Device
     path: Path
     why: str
     steps_down: tuple[str, ...] = ()
@@ -121,7 +121,8 @@ def open_session(
     "auto" tries, where there is an NPU: a context that was compiled for this very chip and runtime,
     then `path` on the NPU, then `path` on the processor. It never takes the emulator. For a single
     question it takes the processor at once, which has answered before an NPU is ready: trying one
-    and preparing a tower for it cost more than a text on the processor does.
+    and preparing a tower for it cost more than a text on the processor does. A compiled context,
+    which no processor runs, is the exception.
 
     Args:
         path: ONNX file of the tower.
@@ -142,7 +143,7 @@ def open_session(
     steps_down: list[str] = []
     if device != "auto":
         return _on_npu(device, path, steps_down, compiled=compiled, target=target, model=model)
-    if one_shot:
+    if one_shot and not is_compiled(path):
         return _on_cpu(path, threads=threads, one_shot=True, why="the fastest for one question")
     # Imported here, as is all that a question on the processor can do without.
     from siglip_search.towers.qnn_chip import this_processor
@@ -161,6 +162,19 @@ def open_session(
     return _on_cpu(path, threads=threads, one_shot=False, why=why, steps_down=steps_down)
 
 
+def is_compiled(path: Path) -> bool:
+    """Tell whether a tower's file is a context compiled for an NPU, which no processor runs."""
+    facts = graph_facts(path)
+    return facts is not None and facts.compiled
+
+
+def forget_probes() -> None:
+    """Let the next opening try the NPU again: what worked when it was tried has failed since."""
+    from siglip_search.towers.device_probe import probe
+
+    probe.cache_clear()
+
+
 def _on_cpu(
     path: Path,
     *,
@@ -171,14 +185,13 @@ def _on_cpu(
 ) -> OpenedSession:
     from siglip_search.towers.session_cpu import CpuSession
 
-    facts = graph_facts(path)
-    if facts is not None and facts.compiled:
+    if is_compiled(path):
         raise ModelError(
             f"{path} is compiled for an NPU and cannot run on the CPU",
             hint="Name the ONNX file that it was compiled from, or use --device npu.",
         )
     session = CpuSession(path, threads=threads, one_shot=one_shot)
-    return OpenedSession(session, session.device, path, why, tuple(steps_down))
+    return OpenedSession(session, "cpu", path, why, tuple(steps_down))
 
 
 def _on_npu(

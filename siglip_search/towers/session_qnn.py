@@ -140,7 +140,7 @@ class QnnSession:
                 f"{self._path} failed to run: {first_line(error)}",
                 hint="The tower does not fit its model.toml: fetch or add the model again.",
             ) from error
-        except run_errors() as error:
+        except (*run_errors(), *_restart_errors()) as error:
             # The libraries' own words about it lie in C's buffer now, on their way to stdout.
             with stdout_guarded():
                 pass
@@ -168,6 +168,11 @@ class QnnSession:
     def _open(self, model: str) -> Any:
         try:
             return self._create(strict=True)
+        except _restart_errors() as error:
+            raise DeviceError(
+                f"{self._path} cannot be opened on the {self.device}: {_qnn_reason(error)}",
+                hint="Try again, or use --device cpu.",
+            ) from error
         except load_errors() as error:
             reason = first_line(error)
             refused = self._refused() if "assigned to the default CPU EP" in reason else []
@@ -212,7 +217,7 @@ class QnnSession:
         """Return the nodes that stay on the processor, by opening the file once more, leniently."""
         try:
             nodes = _nodes(self._create(strict=False))
-        except load_errors():
+        except (*load_errors(), *_restart_errors()):
             return []
         return [node for provider, node in nodes if provider != PROVIDER]
 
@@ -223,6 +228,18 @@ class QnnSession:
             f"`siglip-search model quantize {model}` makes towers that need less of it; this one "
             "runs with --device cpu."
         )
+
+
+def _restart_errors() -> tuple[type[Exception], ...]:
+    """Return what is raised when the NPU's firmware has crashed and started again.
+
+    EngineError by onnxruntime-qnn 2.7; DeviceReset by what comes after it
+    (github.com/onnxruntime/onnxruntime-qnn, pull request 700). Older runtimes do not know both.
+    """
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    known = (getattr(state, name, None) for name in ("EngineError", "DeviceReset"))
+    return tuple(error for error in known if error is not None)
 
 
 def _check_facts(path: Path, facts: GraphFacts, *, target: Target | None, model: str) -> None:

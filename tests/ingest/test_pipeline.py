@@ -12,7 +12,7 @@ from PIL import Image
 
 from siglip_index import open_store
 from siglip_index.records import Space
-from siglip_search.errors import ModelError
+from siglip_search.errors import DeviceError, ModelError
 from siglip_search.ingest import pipeline as pipeline_module
 from siglip_search.ingest.bookkeeping import record_without_reading
 from siglip_search.ingest.pipeline import Pipeline
@@ -20,6 +20,7 @@ from siglip_search.ingest.plan import RootPlan, plan_changes
 from siglip_search.photos.decode import DecodeLimits
 from siglip_search.photos.decode_pool import DecodePool
 from siglip_search.photos.scan import ScanRules, scan
+from siglip_search.towers.failover import Embedded
 from siglip_search.towers.preprocess import Preprocessor
 
 if TYPE_CHECKING:
@@ -37,21 +38,19 @@ SPACE = Space(key="means", dimension=3, model="means")
 class MeanColourTower:
     """Embeds a picture as the direction of its mean colour."""
 
-    precision = "fp32"
-    device = "cpu"
-
     def __init__(self, before_embedding: Callable[[int], None] = lambda _: None) -> None:
         self.embedded = 0
         self._before_embedding = before_embedding
         self._lock = threading.Lock()
 
-    def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def embed_with_provenance(self, pixels: NDArray[np.uint8]) -> Embedded:
         with self._lock:
             self.embedded += 1
             number = self.embedded
         self._before_embedding(number)
         mean = pixels.mean(axis=(1, 2), dtype=np.float64) + 1.0
-        return (mean / np.linalg.norm(mean, axis=1, keepdims=True)).astype(np.float32)
+        vectors = (mean / np.linalg.norm(mean, axis=1, keepdims=True)).astype(np.float32)
+        return Embedded(vectors, "fp32", "cpu")
 
 
 @pytest.fixture
@@ -169,6 +168,28 @@ def test_failing_tower_stops_the_run_but_loses_no_vector(store: LocalStore, fold
         ingest(store, folder, MeanColourTower(before_embedding=fail_at_ten))
     assert store.counts().pictures >= 9
     assert ingest(store, folder, MeanColourTower()).seen == 40
+
+
+def test_a_failing_device_stops_the_run_and_every_file_is_accounted_for(
+    store: LocalStore, folder: Path
+) -> None:
+    def fail_from_ten_on(number: int) -> None:
+        if number >= 10:
+            raise DeviceError("the NPU broke", hint="Mend it.")
+
+    told: list[int] = []
+    with pytest.raises(DeviceError, match="the NPU broke; embedded in this run") as caught:
+        ingest(
+            store,
+            folder,
+            MeanColourTower(before_embedding=fail_from_ten_on),
+            on_commit=lambda committed: told.append(committed.embedded),
+        )
+    kept = store.counts().pictures
+    assert kept == sum(told) == 9
+    assert str(caught.value).endswith("and kept: 9; left for the next: 31")
+    assert caught.value.hint == "Mend it."
+    assert ingest(store, folder, MeanColourTower()).added == 31
 
 
 def test_file_that_goes_away_meanwhile_is_not_accounted_for(

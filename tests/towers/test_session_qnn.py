@@ -185,6 +185,35 @@ def test_an_id_beyond_a_table_that_cannot_be_seen_is_a_failure_of_the_npu(contex
         session.run({"input_ids": -np.ones((1, 16), np.int64)}, ["pooler_output"])
 
 
+@pytest.mark.parametrize("name", ["EngineError", "DeviceReset"])
+def test_a_restart_of_the_npu_is_a_failure_of_the_device(
+    towers: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    # What the runtime raises when the firmware has crashed, which the emulator does not have.
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    if not hasattr(state, name):
+        pytest.skip(f"this ONNX Runtime has no {name}")
+    crashed = getattr(state, name)("Status Message: NPU crashed. Error code: 1007")
+    path = towers / "tiny-text.onnx"
+    session = on_npu(path)
+
+    class Restarted:
+        def run(self, *_: object) -> None:
+            raise crashed
+
+    monkeypatch.setattr(session, "_session", Restarted())
+    with pytest.raises(DeviceError, match=r"text\.onnx failed on the npu-emulator: NPU crashed"):
+        session.run({"input_ids": np.ones((1, 16), np.int64)}, ["pooler_output"])
+
+    def crash(*_: object, **__: object) -> None:
+        raise crashed
+
+    monkeypatch.setattr(QnnSession, "_create", crash)
+    with pytest.raises(DeviceError, match=r"text\.onnx cannot be opened on the npu-emulator"):
+        on_npu(path)
+
+
 def test_inputs_of_another_shape_are_the_models_fault(towers: Path) -> None:
     session = on_npu(towers / "tiny-text.onnx")
     with pytest.raises(ModelError, match="failed to run"):
