@@ -23,7 +23,6 @@ from eval_demo_model import gallery_queries, read_gallery
 
 from siglip_search import demo
 from siglip_search.engine.agreement import measure_agreement
-from siglip_search.engine.comparison import disk_bytes
 from siglip_search.engine.indexing import available_cores
 from siglip_search.engine.picture_sample import folder_pictures
 from siglip_search.engine.w8a16 import PICTURE_SAMPLES, make_w8a16
@@ -123,7 +122,7 @@ def main() -> None:
             )
             held_out = np.einsum("nd,nd->n", wanted[0][others], vectors[others])
             print(
-                f"| {title} | {disk_bytes(spec) / 1e6:.1f} | {nodes} "
+                f"| {title} | {spec.disk_bytes / 1e6:.1f} | {nodes} "
                 f"| {held_out.mean():.5f} ({held_out.min():.5f}) "
                 f"| {figures.text_cosine_mean:.5f} ({figures.text_cosine_worst:.5f}) "
                 f"| {figures.recall_at_10:.3f} "

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import click
@@ -12,30 +11,50 @@ import click
 from siglip_search.cli.console import (
     chosen_library,
     count,
+    duration,
     json_option,
     library_option,
     print_json,
     say,
     shown,
 )
-from siglip_search.engine.agreement import has_random_weights, is_decided, verdict
+from siglip_search.cli.model_bench_table import (
+    EMULATOR,
+    NOT_MEASURED,
+    as_objects,
+    device_as_object,
+    print_bench,
+)
+from siglip_search.engine.agreement import has_random_weights
+from siglip_search.engine.bench_models import BenchListener, bench_models
 from siglip_search.engine.chosen_model import all_installed, model_called
-from siglip_search.engine.comparison import compare_models, line_up
+from siglip_search.engine.comparison import line_up
 from siglip_search.engine.indexing import available_cores
 from siglip_search.engine.picture_sample import folder_pictures, library_pictures
 from siglip_search.engine.precision import settle_agreement
+from siglip_search.errors import DeviceError, ModelError
 from siglip_search.models.spec import MIN_MEAN_COSINE, MIN_PICTURES, MIN_RECALL_AT_10
 from siglip_search.photos.decode import DecodeLimits
+from siglip_search.render.bench_chart import BenchBar, check_chart, save_bench_chart
+from siglip_search.towers.devices import list_devices
+from siglip_search.towers.qnn_runtime import runtime_versions
+from siglip_search.typed_paths import absolute_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from siglip_search.engine.agreement import Figures
-    from siglip_search.engine.comparison import ComparedModel, Lineup
+    from siglip_search.engine.bench_models import BenchedModel
+    from siglip_search.engine.bench_timing import BenchDevice, TowerName
+    from siglip_search.engine.comparison import Lineup
     from siglip_search.models.spec import ModelSpec
+    from siglip_search.towers.devices import DeviceReport
 
 DEFAULT_PICTURES = 512
+BENCH_DEVICES = ("npu", "cpu", EMULATOR)
+
+_LONG_SECONDS = 600.0
 
 
 def data_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -48,6 +67,14 @@ def data_option(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @click.argument("names", nargs=-1, required=True)
 @click.option(
+    "--device",
+    "asked",
+    multiple=True,
+    type=click.Choice(BENCH_DEVICES),
+    help="Where the models run; may be given several times.  [default: every device that can be "
+    "used, but not the emulator]",
+)
+@click.option(
     "--pictures",
     type=click.IntRange(min=1),
     metavar="N",
@@ -56,120 +83,122 @@ def data_option(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Pictures to compare on, at most.",
 )
 @data_option
+@click.option(
+    "--plot",
+    metavar="FILE",
+    help="Draw a chart as well, into FILE.png or FILE.svg. Needs matplotlib: "
+    'pip install "siglip-search[plot]".',
+)
 @json_option
 @library_option
-def bench(names: tuple[str, ...], pictures: int, data: str | None, as_json: bool) -> None:
-    """Measure the models NAMES: speed, size, and whether variants agree with their originals.
+def bench(
+    names: tuple[str, ...],
+    asked: tuple[BenchDevice, ...],
+    pictures: int,
+    data: str | None,
+    plot: str | None,
+    as_json: bool,
+) -> None:
+    """Measure the models NAMES: time, memory, size, and how variants agree with their originals.
 
-    A variant (another precision, made by `model quantize`, say) is compared with the model that it
-    was made from on a sample of your own pictures; a model in full precision with its variants. A
-    variant that agrees on 500 pictures or more shares the embedding space of its original from
-    then on.
+    Both towers of each model are timed on each device, one after the other, each in a process of
+    its own. A variant (another precision, made by `model quantize`, say) is compared with the model
+    that it was made from on a sample of your own pictures, none of which it was quantised with; a
+    model in full precision with its variants. A variant that agrees on 500 pictures or more shares
+    the embedding space of its original from then on.
+
+    The NPU's emulator computes what an NPU does, slowly: its time says nothing about an NPU's, is
+    marked, and is in no chart. What was not measured is shown as such.
 
     \b
       siglip-search model bench siglip-base-patch16-384
       siglip-search model bench --data ~/Pictures demo-int8
+      siglip-search model bench --device cpu --device npu --plot bench.png demo
     """
-    named = [model_called(name) for name in names]
-    lineups = line_up(named, all_installed())
-    compared = compare_lineups(lineups, data=data, pictures=pictures)
+    chart = None if plot is None else absolute_path(plot)
+    if chart is not None:
+        check_chart(chart)
+    reports = list_devices()
+    devices = _chosen_devices(asked, reports)
+    lineups = line_up([model_called(name) for name in names], all_installed())
+    missing = [] if asked else [one for one in reports if not one.usable and one.name != EMULATOR]
+    benched: list[list[BenchedModel]] = []
+    for models in bench_lineups(lineups, devices=devices, data=data, pictures=pictures):
+        if not as_json:
+            if benched:
+                print()
+            print_bench(models, missing)
+        benched.append(models)
+    _refuse_nothing(benched)
     if as_json:
-        print_json({"models": [_as_object(model) for models in compared for model in models]})
-    else:
-        for models in compared:
-            print_comparison(models)
-    for models in compared:
+        print_json(
+            {
+                "devices": [device_as_object(one, asked=one.name in devices) for one in reports],
+                "runtime": runtime_versions(),
+                "models": [each for models in benched for each in as_objects(models)],
+            }
+        )
+    for models in benched:
         settle(models)
+    if chart is not None:
+        save_bench_chart(_bars(benched), chart, title=_title(devices, reports))
+        say(f"drawn: {shown(str(chart))}")
 
 
-def compare_lineups(
-    lineups: Sequence[Lineup], *, data: str | None, pictures: int
-) -> list[list[ComparedModel]]:
-    """Compare on the library's pictures, or on a folder's, with progress on a terminal."""
+def bench_lineups(
+    lineups: Sequence[Lineup], *, devices: Sequence[BenchDevice], data: str | None, pictures: int
+) -> Iterator[list[BenchedModel]]:
+    """Bench on the library's pictures, or on a folder's, with progress on a terminal.
+
+    Yields:
+        The models of each line-up, as soon as they were measured.
+    """
     paths = folder_pictures(data) if data else library_pictures(chosen_library().directory)
     options = chosen_library().index_options()
     limits = DecodeLimits(max_pixels=options.max_pixels, max_seconds=options.max_seconds)
-    compared = []
     for lineup in lineups:
-        number = min(pictures, len(paths)) if lineup.variants else 0
-        with _progress_bar(number) as show:
-            models = compare_models(
-                lineup.reference,
-                lineup.variants,
+        with ExitStack() as stack:
+            models = bench_models(
+                lineup,
                 paths,
+                devices=devices,
                 pictures=pictures,
                 cores=available_cores(),
                 limits=limits,
-                on_progress=show,
+                listener=_listener(stack),
             )
-        compared.append(models)
-    return compared
+        yield models
 
 
-def print_comparison(models: Sequence[ComparedModel]) -> None:
-    """Print what was measured of a reference and its variants as two small tables."""
-    width = max(len(model.spec.name) for model in models)
-    on_cores = f"on {count(models[0].speed.cores, 'core')}"
-    print(
-        f"{'':{width}}  {'weights':>7}  {'pictures/s':>10}  {on_cores:>10}  "
-        f"{'query ms':>8}  {'load ms':>8}  {'MB':>7}"
-    )
-    for model in models:
-        speed = model.speed
-        print(
-            f"{model.spec.name:{width}}  {model.spec.vision.precision:>7}  "
-            f"{speed.pictures_per_second_one_thread:10.2f}  "
-            f"{speed.pictures_per_second_all_cores:10.2f}  "
-            f"{speed.text_ms:8.1f}  {speed.load_ms:8.0f}  {speed.disk_bytes / 1e6:7,.1f}"
-        )
-    with_figures = [(model, model.figures) for model in models if model.figures is not None]
-    if not with_figures:
-        return
-    first = with_figures[0][1]
-    print(
-        f"\nAgreement with {models[0].spec.name} on {count(first.pictures, 'picture')} and "
-        f"{count(first.texts, 'query', 'queries')} (worst in brackets):"
-    )
-    print(f"{'':{width}}  {'pictures':>15}  {'queries':>15}  {'recall@10':>9}  {'mixed':>6}")
-    for model, figures in with_figures:
-        print(
-            f"{model.spec.name:{width}}  "
-            f"{_mean_and_worst(figures.picture_cosine_mean, figures.picture_cosine_worst)}  "
-            f"{_mean_and_worst(figures.text_cosine_mean, figures.text_cosine_worst)}  "
-            f"{figures.recall_at_10:9.3f}  {figures.mixed_recall_at_10:6.3f}  "
-            f"{verdict(model.spec, figures)}"
-        )
-
-
-def settle(models: Sequence[ComparedModel]) -> None:
+def settle(models: Sequence[BenchedModel]) -> None:
     """Record what the figures decide about each variant, and say what follows from it."""
     reference = models[0].spec
     if reference.variant is not None:
         say(f"{reference.name}: nothing to compare with, {reference.variant.of} is not installed")
     for model in models[1:]:
-        if model.figures is None:
-            say(f"{model.spec.name} was not compared: there are no pictures. {_how(model.spec)}")
-        elif model.spec.vision.precision == "w8a16":
+        spec = model.spec
+        if (deciding := model.deciding) is not None:
+            settle_one(spec, deciding, reference.name)
+        elif model.failure:
+            say(f"{spec.name} was not compared: {model.failure}")
+        elif not model.devices:
+            say(f"{spec.name} was not compared: it runs on none of these devices")
+        elif not model.figures:
+            say(f"{spec.name} was not compared: there are no pictures. {_how(spec)}")
+        elif model.may_overlap:
+            say(
+                f"{spec.name} does not say which pictures it was quantised with: "
+                f"`siglip-search model quantize --precision w8a16 --replace {reference.name}` "
+                "makes one that does"
+            )
+        elif set(model.figures) == {"cpu"} and spec.vision.precision == "w8a16":
             # Made for an NPU: what a processor makes of it is near, and not what will run.
             say(
-                f"{model.spec.name} was simulated on the processor, which decides nothing: "
-                f"`siglip-search model quantize --precision w8a16 --replace {reference.name}` "
-                "compares it on the NPU"
+                f"{spec.name} was simulated on the processor, which decides nothing: "
+                f"`siglip-search model bench --device npu {spec.name}` compares it on the NPU"
             )
-        elif is_decided(model.spec, model.figures):
-            settle_one(model.spec, model.figures, reference.name)
-        elif not has_random_weights(model.spec):
-            say(f"{model.spec.name}: too few pictures to decide. {_how(model.spec)}")
-
-
-@contextmanager
-def _progress_bar(number: int) -> Iterator[Callable[[int], None]]:
-    """Give a function that shows how many pictures are done; silent where nobody looks."""
-    if not number or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    with click.progressbar(length=number, label="comparing", file=sys.stderr) as bar:
-        yield lambda done: bar.update(done - bar.pos)
+        elif not has_random_weights(spec):
+            say(f"{spec.name}: too few pictures to decide. {_how(spec)}")
 
 
 def settle_one(spec: ModelSpec, figures: Figures, reference: str) -> None:
@@ -196,25 +225,91 @@ def settle_one(spec: ModelSpec, figures: Figures, reference: str) -> None:
             )
 
 
+def _chosen_devices(
+    asked: Sequence[BenchDevice], reports: Sequence[DeviceReport]
+) -> list[BenchDevice]:
+    """Return the devices that were asked for, or every one that can be used but the emulator.
+
+    Raises:
+        DeviceError: One that was asked for cannot be used.
+    """
+    for report in reports:
+        if report.name in asked and not report.usable:
+            raise DeviceError(
+                f"--device {report.name} cannot be used: {report.reason}", hint=report.hint
+            )
+    if asked:
+        return [report.name for report in reports if report.name in asked]
+    return [report.name for report in reports if report.usable and report.name != EMULATOR]
+
+
+def _refuse_nothing(benched: Sequence[Sequence[BenchedModel]]) -> None:
+    rows = [row for models in benched for model in models for row in model.rows]
+    if all(row.timing is None for row in rows):
+        raise ModelError(f"nothing was measured: {rows[0].reason}", hint=rows[0].hint)
+
+
+def _listener(stack: ExitStack) -> BenchListener:
+    """Return what shows the progress on a terminal; silent where nobody looks."""
+    if not sys.stderr.isatty():
+        return BenchListener()
+    bars: list[Any] = []
+
+    def on_row(model: str, tower: TowerName, device: BenchDevice) -> None:
+        say(f"timing the {tower} tower of {model} on the {device}")
+
+    def on_comparison(seconds: float, number: int) -> None:
+        if seconds > _LONG_SECONDS:
+            say(f"comparing takes about {duration(seconds)}; --pictures N compares on fewer")
+        bar = click.progressbar(length=number, label="comparing", file=sys.stderr)
+        bars.append(stack.enter_context(bar))
+
+    def on_progress(done: int) -> None:
+        bars[0].update(done - bars[0].pos)
+
+    return BenchListener(on_row, on_comparison, on_progress)
+
+
+def _bars(benched: Sequence[Sequence[BenchedModel]]) -> list[BenchBar]:
+    """Return a bar for each model on each device."""
+    return [
+        _bar(models[0], model, device)
+        for models in benched
+        for model in models
+        for device in dict.fromkeys(row.device for row in model.rows)
+    ]
+
+
+def _bar(reference: BenchedModel, model: BenchedModel, device: BenchDevice) -> BenchBar:
+    timings = {row.tower: row.timing for row in model.rows if row.device == device}
+    picture, text = timings["picture"], timings["text"]
+    any_timing = picture or text
+    emulated = device == EMULATOR
+    note = "original" if model is reference and device == "cpu" else ""
+    if (figures := model.figures.get(device)) is not None:
+        agreement = figures.agreement
+        note = f"cosine {agreement.mean_cosine:.4f}, recall@10 {agreement.recall_at_10:.3f}"
+    return BenchBar(
+        model=model.spec.name,
+        device=device,
+        precision=any_timing.precision if any_timing else model.spec.vision.precision,
+        pictures_per_second=picture.pictures_per_second if picture else None,
+        query_ms=text.median_ms if text and not emulated else None,
+        note=note,
+        absence="emulated: its time is not shown" if emulated and any_timing else NOT_MEASURED,
+    )
+
+
+def _title(devices: Sequence[BenchDevice], reports: Sequence[DeviceReport]) -> str:
+    """Return what the models ran on, what is missing, and with which runtime."""
+    there = [f"{one.name}: {one.chip}" for one in reports if one.name in devices and one.chip]
+    there += [f"npu: {NOT_MEASURED}"] * ("npu" not in devices)
+    versions = [f"{name} {version}" for name, version in runtime_versions().items() if version]
+    return " · ".join([*there, count(available_cores(), "thread"), *versions[:1]])
+
+
 def _how(spec: ModelSpec) -> str:
     return (
         f"It takes {MIN_PICTURES}: `siglip-search model bench {spec.name}` with a library that has "
         "them, or with --data FOLDER"
     )
-
-
-def _mean_and_worst(mean: float, worst: float) -> str:
-    return f"{mean:.4f} ({worst:.4f})"
-
-
-def _as_object(model: ComparedModel) -> dict[str, object]:
-    spec, figures = model.spec, model.figures
-    return {
-        "name": spec.name,
-        "precision": spec.vision.precision,
-        "variant_of": spec.variant.of if spec.variant else None,
-        "speed": dataclasses.asdict(model.speed),
-        "figures": dataclasses.asdict(figures) if figures else None,
-        "verdict": verdict(spec, figures) if figures else None,
-        "passed": figures.agreement.passed if figures and is_decided(spec, figures) else None,
-    }

@@ -15,15 +15,15 @@ from siglip_search.cli.console import (
 )
 from siglip_search.cli.model_bench_cmd import (
     DEFAULT_PICTURES,
-    compare_lineups,
+    bench_lineups,
     data_option,
-    print_comparison,
     settle,
     settle_one,
 )
+from siglip_search.cli.model_bench_table import print_bench
 from siglip_search.engine.agreement import is_decided, verdict
 from siglip_search.engine.chosen_model import model_called
-from siglip_search.engine.comparison import Lineup, disk_bytes
+from siglip_search.engine.comparison import Lineup
 from siglip_search.engine.indexing import available_cores
 from siglip_search.engine.picture_sample import folder_pictures, library_pictures
 from siglip_search.engine.precision import MadePrecision, make_variant
@@ -94,8 +94,8 @@ def quantize(
     _say_made(reference, made.spec, made.picture_cosine, made.text_cosine)
     if pictures:
         lineup = Lineup(reference, (made.spec,))
-        (models,) = compare_lineups([lineup], data=data, pictures=pictures)
-        print_comparison(models)
+        (models,) = bench_lineups([lineup], devices=["cpu"], data=data, pictures=pictures)
+        print_bench(models, [])
         settle(models)
 
 
@@ -131,8 +131,8 @@ def _say_made(
     reference: ModelSpec, variant: ModelSpec, picture_cosine: float, text_cosine: float
 ) -> None:
     say(
-        f"made {variant.name}: {disk_bytes(variant) / 1e6:,.1f} MB instead of "
-        f"{disk_bytes(reference) / 1e6:,.1f} MB; cosine to {reference.name} at least "
+        f"made {variant.name}: {variant.disk_bytes / 1e6:,.1f} MB instead of "
+        f"{reference.disk_bytes / 1e6:,.1f} MB; cosine to {reference.name} at least "
         f"{picture_cosine:.4f} on made-up pictures and {text_cosine:.4f} on a few queries"
     )
 

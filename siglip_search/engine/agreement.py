@@ -10,6 +10,8 @@ import numpy as np
 from siglip_search.models.spec import MIN_PICTURES, Agreement
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from siglip_search.models.spec import ModelFacts
@@ -106,6 +108,37 @@ def verdict(facts: ModelFacts, figures: Figures) -> str:
 def is_decided(facts: ModelFacts, figures: Figures) -> bool:
     """Tell whether the figures say anything about the variant, for or against it."""
     return not has_random_weights(facts) and figures.pictures >= MIN_PICTURES
+
+
+def is_simulation(facts: ModelFacts, device: str) -> bool:
+    """Tell whether a model's figures on a device are near what will run, and not of it.
+
+    Towers of w8a16 are made for an NPU: the processor computes in fp32 on rounded numbers.
+    """
+    return device == "cpu" and "w8a16" in {facts.vision.precision, facts.text.precision}
+
+
+def deciding_figures(facts: ModelFacts, by_device: Mapping[str, Figures]) -> Figures | None:
+    """Return the figures that a variant is judged by: of those that count, the worst.
+
+    A simulation does not count, nor does the emulator beside an NPU. Whatever else it ran on does,
+    because its vectors may come from there.
+
+    Args:
+        facts: The variant's.
+        by_device: Its agreement with the reference, by the device that it ran on.
+    """
+    counting = [
+        figures
+        for device, figures in by_device.items()
+        if not is_simulation(facts, device)
+        and not (device == "npu-emulator" and "npu" in by_device)
+    ]
+    return min(
+        counting,
+        key=lambda figures: (figures.agreement.passed, figures.agreement.mean_cosine),
+        default=None,
+    )
 
 
 def _cosines(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float64]:

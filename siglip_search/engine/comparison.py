@@ -1,17 +1,17 @@
-"""Models of one checkpoint side by side: how fast each is, and how well the variants agree."""
+"""Variants beside the model that they were made from: who is compared, and do they agree?"""
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from siglip_search.engine.agreement import Figures, measure_agreement
+from siglip_search.engine.calibration_record import picture_digest
 from siglip_search.engine.picture_sample import decoded_pictures
 from siglip_search.engine.query_phrases import PHRASES
 from siglip_search.errors import ModelError
@@ -21,54 +21,27 @@ from siglip_search.towers.text import TextTower
 from siglip_search.towers.vision import VisionTower
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
     from siglip_search.models.spec import ModelSpec
     from siglip_search.photos.decode import DecodeLimits
-
-_TIMED_RUNS: Final = 5
-_TIMED_SECONDS: Final = 2.0
-"""About how long all cores are kept busy per model, unless one round of pictures takes longer."""
+    from siglip_search.towers.session import Device
 
 
 @dataclass(frozen=True, slots=True)
-class Speed:
-    """What a model costs on this machine, now.
-
-    Attributes:
-        pictures_per_second_one_thread: The picture tower, one picture after the other.
-        pictures_per_second_all_cores: The same with one picture in each core, as indexing does it.
-        cores: How many.
-        text_ms: One query, tower open, all cores; median.
-        load_ms: Opening tokenizer and text tower for one query and embedding it, files in memory.
-        disk_bytes: Size of the model's files.
-    """
-
-    pictures_per_second_one_thread: float
-    pictures_per_second_all_cores: float
-    cores: int
-    text_ms: float
-    load_ms: float
-    disk_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class ComparedModel:
-    """One model in a comparison.
+class Contender:
+    """A model on a device.
 
     Attributes:
         spec: The model.
-        speed: What it costs.
-        figures: How it agrees with the reference; None for the reference itself, and where there
-            were no pictures.
+        device: Where both its towers run.
     """
 
     spec: ModelSpec
-    speed: Speed
-    figures: Figures | None
+    device: Device
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,74 +112,68 @@ def refuse_other_checkpoint(variant: ModelSpec, reference: ModelSpec) -> None:
 
 def compare_models(
     reference: ModelSpec,
-    variants: Sequence[ModelSpec],
+    contenders: Sequence[Contender],
     paths: Sequence[bytes],
     *,
     pictures: int,
     cores: int,
     limits: DecodeLimits,
+    held_out: Collection[str] = (),
     on_progress: Callable[[int], None] = lambda _: None,
-) -> list[ComparedModel]:
-    """Embed the same pictures and queries with every model, and time them.
+) -> list[Figures]:
+    """Embed the same pictures and queries with every contender, and with the reference.
 
-    The reference's vectors are made anew although the library holds some: those may have been
-    made by a variant that shares the space, which would then be compared with itself.
+    The reference runs on the processor, in full precision; on another device it is a contender
+    itself. Its vectors are made anew although the library holds some: those may have been made by a
+    variant that shares the space, which would then be compared with itself.
 
     Args:
-        reference: The model in full precision; a variant alone, without one, may stand here.
-        variants: Made from it; none for speed alone.
+        reference: The model in full precision.
+        contenders: Its variants, or itself elsewhere; at least one.
         paths: Pictures in the order in which they are taken; may be empty.
         pictures: Most pictures to compare, >= 1.
         cores: Pictures embedded at the same time, >= 1.
         limits: What decoding one picture may cost.
+        held_out: Digests (`picture_digest`) of pictures to pass over.
         on_progress: Called with the number of pictures embedded so far.
 
     Returns:
-        The reference first, then the variants in their order.
+        How each contender agrees with the reference, in their order; none if there are no pictures.
 
     Raises:
         ModelError: A variant is of another checkpoint, or a tower fails.
+        DeviceError: A device cannot be used.
         WorkerError: The decoding processes cannot be started.
     """
-    for variant in variants:
-        refuse_other_checkpoint(variant, reference)
-    specs = (reference, *variants)
+    for contender in contenders:
+        if contender.spec != reference:
+            refuse_other_checkpoint(contender.spec, reference)
+    if not paths:
+        return []
+    everyone = (Contender(reference, "cpu"), *contenders)
     # One thread each, as indexing opens them: several callers share one tower.
-    towers = [VisionTower(spec, threads=1) for spec in specs]
-    pixels: list[NDArray[np.uint8]] = []
-    vectors = [np.empty((0, reference.dimension), np.float32) for _ in specs]
+    towers = [VisionTower(each.spec, threads=1, device=each.device) for each in everyone]
     with ThreadPoolExecutor(cores, thread_name_prefix="embed") as threads:
         try:
-            if variants and paths:
-                vectors, pixels = _embed_pictures(
-                    towers, paths, pictures, cores, threads, limits, on_progress
-                )
-            rates = _picture_rates(towers, pixels or [_grey(reference)], cores, threads)
+            vectors = _embed_pictures(
+                towers, paths, pictures, cores, threads, limits, held_out, on_progress
+            )
         except BaseException:
             # Nobody waits for what stands in the queue, least of all after Ctrl-C.
             threads.shutdown(wait=False, cancel_futures=True)
             raise
-    texts = [_embed_texts(spec) for spec in specs]
-    compared = []
-    for index, spec in enumerate(specs):
-        text_vectors, text_ms, load_ms = texts[index]
-        figures = None
-        if index and len(vectors[0]):
-            figures = measure_agreement(
-                reference_pictures=vectors[0],
-                variant_pictures=vectors[index],
-                reference_texts=texts[0][0],
-                variant_texts=text_vectors,
-            )
-        one, all_cores = rates[index]
-        speed = Speed(one, all_cores, cores, text_ms, load_ms, disk_bytes(spec))
-        compared.append(ComparedModel(spec, speed, figures))
-    return compared
-
-
-def disk_bytes(spec: ModelSpec) -> int:
-    """Return the size of a model's files."""
-    return sum((spec.directory / name).stat().st_size for name in spec.files)
+    if not vectors:
+        return []
+    texts = [_embed_phrases(each) for each in everyone]
+    return [
+        measure_agreement(
+            reference_pictures=vectors[0],
+            variant_pictures=vectors[index],
+            reference_texts=texts[0],
+            variant_texts=texts[index],
+        )
+        for index in range(1, len(everyone))
+    ]
 
 
 def _is_variant_of(spec: ModelSpec, reference: ModelSpec) -> bool:
@@ -236,23 +203,22 @@ def _embed_pictures(
     cores: int,
     threads: ThreadPoolExecutor,
     limits: DecodeLimits,
+    held_out: Collection[str],
     on_progress: Callable[[int], None],
-) -> tuple[list[NDArray[np.float32]], list[NDArray[np.uint8]]]:
-    """Return the embeddings (pictures, dimension) of each tower, and some pictures to time with."""
+) -> list[NDArray[np.float32]]:
+    """Return the embeddings (pictures, dimension) of each tower; none if no picture can be read."""
     waiting: deque[list[Future[NDArray[np.float32]]]] = deque()
     done: list[list[NDArray[np.float32]]] = []
-    kept: list[NDArray[np.uint8]] = []
 
     def collect() -> None:
         done.append([future.result()[0] for future in waiting.popleft()])
         on_progress(len(done))
 
     with decoded_pictures(
-        paths, number, towers[0].preprocessor, workers=cores, limits=limits
+        paths, number + len(held_out), towers[0].preprocessor, workers=cores, limits=limits
     ) as decoded:
-        for pixels in decoded:
-            if len(kept) < _TIMED_RUNS:
-                kept.append(pixels)
+        fresh = (pixels for pixels in decoded if picture_digest(pixels) not in held_out)
+        for pixels in islice(fresh, number):
             # One picture a call: the activations of a batch are quantised together, and indexing
             # embeds one picture a call too.
             waiting.append([threads.submit(tower.embed, pixels) for tower in towers])
@@ -260,52 +226,10 @@ def _embed_pictures(
                 collect()
     while waiting:
         collect()
-    if not done:
-        return [np.empty((0, 0), np.float32) for _ in towers], kept
-    return [np.stack(rows) for rows in zip(*done, strict=True)], kept
+    return [np.stack(rows) for rows in zip(*done, strict=True)]
 
 
-def _picture_rates(
-    towers: Sequence[VisionTower],
-    pixels: Sequence[NDArray[np.uint8]],
-    cores: int,
-    threads: ThreadPoolExecutor,
-) -> list[tuple[float, float]]:
-    """Return pictures per second of each tower, with one thread and with all cores."""
-    seconds: list[list[float]] = [[] for _ in towers]
-    for run in range(_TIMED_RUNS + 1):
-        # In turns: what else the machine does then falls on all of them alike.
-        for tower, taken in zip(towers, seconds, strict=True):
-            started = time.perf_counter()
-            tower.embed(pixels[run % len(pixels)])
-            taken.append(time.perf_counter() - started)
-    rates = []
-    for tower, taken in zip(towers, seconds, strict=True):
-        one = statistics.median(taken[1:])  # the first run allocates and is not typical
-        number = cores * max(1, min(50, round(_TIMED_SECONDS / one)))
-        started = time.perf_counter()
-        list(threads.map(tower.embed, (pixels[i % len(pixels)] for i in range(number))))
-        rates.append((1.0 / one, number / (time.perf_counter() - started)))
-    return rates
-
-
-def _embed_texts(spec: ModelSpec) -> tuple[NDArray[np.float32], float, float]:
-    """Return the queries' embeddings, the milliseconds for one, and those for opening the tower."""
-    opened = []
-    for _ in range(2):  # the first may wait for the disk, or for a library's import
-        started = time.perf_counter()
-        TextTower(spec, one_shot=True).embed(PHRASES[:1])
-        opened.append(time.perf_counter() - started)
-    tower = TextTower(spec)
-    tower.embed(PHRASES[:1])
-    vectors, seconds = [], []
-    for phrase in PHRASES:  # one a call, as queries come
-        started = time.perf_counter()
-        vectors.append(tower.embed([phrase])[0])
-        seconds.append(time.perf_counter() - started)
-    return np.stack(vectors), 1e3 * statistics.median(seconds), 1e3 * min(opened)
-
-
-def _grey(spec: ModelSpec) -> NDArray[np.uint8]:
-    height, width = spec.vision.image_size
-    return np.full((1, height, width, 3), 128, np.uint8)
+def _embed_phrases(contender: Contender) -> NDArray[np.float32]:
+    tower = TextTower(contender.spec, device=contender.device)
+    # One a call, as queries come.
+    return np.concatenate([tower.embed([phrase]) for phrase in PHRASES])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from siglip_search.engine.agreement import has_random_weights, measure_agreement
+from siglip_search.engine.calibration_record import write_calibration_record
 from siglip_search.engine.picture_sample import decoded_pictures
 from siglip_search.engine.precision import (
     TEXT_FILE,
@@ -263,6 +264,7 @@ class _Maker:
 
         self._reference = reference
         self._name = name
+        self._pixels = pixels
         self._static = {
             "picture": static_picture_tower(reference),
             "text": static_text_tower(reference),
@@ -299,6 +301,7 @@ class _Maker:
             text_data=write_w8a16(quantized["text"], folder / TEXT_FILE),
         )
         copy_tokenizer(self._reference, folder)
+        write_calibration_record(folder, self._pixels)
         (folder / MODEL_FILE).write_text(model_toml(facts), encoding="utf-8")
         spec = load_model_folder(folder)
         return _Try(spec, quantized, None if gate is None else gate.measure(spec), names)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from npu_emulator import needs_emulator
 from PIL import Image
 
 from siglip_search import demo
@@ -74,14 +75,16 @@ def test_the_gallery_is_too_small_to_decide(indexed_gallery: CommandLine, models
     measured = indexed_gallery("model", "bench", "--json", "demo").json["models"]
     assert [model["name"] for model in measured] == ["demo", "demo-int8"]
     reference, variant = measured
-    assert (reference["figures"], reference["verdict"], reference["passed"]) == (None, None, None)
-    assert variant["verdict"] == "too few pictures (120 of 500)"
+    assert (reference["agreement"], reference["passed"]) == ([], None)
+    (agreement,) = variant["agreement"]
+    assert agreement["device"] == "cpu"
+    assert agreement["verdict"] == "too few pictures (120 of 500)"
     assert variant["passed"] is None
     assert variant["variant_of"] == "demo"
-    assert variant["figures"]["pictures"] == 120
-    assert variant["figures"]["picture_cosine_worst"] > 0.99
-    assert 0.9 < variant["figures"]["recall_at_10"] <= 1.0
-    assert variant["speed"]["disk_bytes"] < reference["speed"]["disk_bytes"]
+    assert agreement["pictures"] == 120
+    assert agreement["picture_cosine_worst"] > 0.99
+    assert 0.9 < agreement["recall_at_10"] <= 1.0
+    assert variant["disk_bytes"] < reference["disk_bytes"]
     assert "agreement" not in facts(models, "demo-int8")["variant"]
     assert load_model_folder(models / "demo-int8").space_key != DEMO_KEY
 
@@ -139,6 +142,43 @@ def test_what_cannot_be_made_is_said_in_one_line(cli: CommandLine, models: Path)
         assert what in refused.stderr
         assert len(refused.stderr.strip().splitlines()) == 2
     assert not models.exists() or list(models.iterdir()) == []
+
+
+def test_what_cannot_be_benched_is_said_before_anything_is_measured(
+    cli: CommandLine, tmp_path: Path
+) -> None:
+    asked = [
+        (["--plot", str(tmp_path / "chart.gif")], "must end in .png or .svg"),
+        (["--plot", str(tmp_path / "nowhere" / "chart.png")], "there is no folder"),
+    ]
+    asked += [
+        (["--device", report["name"]], f"--device {report['name']} cannot be used")
+        for report in cli("devices", "--json").json["devices"]
+        if not report["usable"]
+    ]
+    for arguments, what in asked:
+        refused = cli("model", "bench", "demo", *arguments, expect=2)
+        assert what in refused.stderr
+        assert len(refused.stderr.strip().splitlines()) <= 2
+        assert refused.text == ""
+
+
+@needs_emulator[0]
+@needs_emulator[1]
+def test_bench_on_the_emulator_marks_its_time(
+    cli: CommandLine, random_tower: Any, tmp_path: Path
+) -> None:
+    cli("model", "add", random_tower.write_random_model(tmp_path / "static", batch=1))
+    arguments = ("--device", "cpu", "--device", "npu-emulator", "--pictures", "3")
+    data = ("--data", demo.gallery_directory())
+    table = cli("model", "bench", *arguments, *data, "random-tiny")
+    assert "its time says nothing about an NPU's" in table.text
+    on_cpu, _, emulated, _ = table.text.splitlines()[1:5]
+    assert " * " not in on_cpu
+    assert emulated.count(" *") == 4  # median, p95, load, memory
+    assert "not measured" in emulated  # pictures a second
+    assert "random-tiny on the npu-emulator" not in table.text  # a reference is not judged
+    assert "on the CPU, 3 pictures" in table.text
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends signals")

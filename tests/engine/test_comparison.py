@@ -16,13 +16,21 @@ from siglip_index import open_store
 from siglip_search import demo, open_library
 from siglip_search.engine.agreement import (
     Figures,
+    deciding_figures,
     has_random_weights,
     is_decided,
+    is_simulation,
     measure_agreement,
     verdict,
 )
+from siglip_search.engine.calibration_record import picture_digest
 from siglip_search.engine.chosen_model import space_of
-from siglip_search.engine.comparison import compare_models, line_up, refuse_other_checkpoint
+from siglip_search.engine.comparison import (
+    Contender,
+    compare_models,
+    line_up,
+    refuse_other_checkpoint,
+)
 from siglip_search.engine.picture_sample import (
     decoded_pictures,
     folder_pictures,
@@ -141,6 +149,24 @@ def test_verdicts(gallery: ModelSpec, tiny: ModelSpec) -> None:
     assert not is_decided(tiny, good)
 
 
+def test_what_was_measured_where_it_runs_decides_and_the_worst_of_it(gallery: ModelSpec) -> None:
+    good = Figures(600, 197, 0.999, 0.98, 0.991, 0.97, 0.96, 0.97)
+    better = replace(good, picture_cosine_mean=0.9999, text_cosine_mean=0.9999)
+    bad = replace(good, recall_at_10=0.9)
+    for_npu = replace(gallery, vision=replace(gallery.vision, precision="w8a16"))
+    assert deciding_figures(gallery, {}) is None
+    assert deciding_figures(gallery, {"cpu": good}) is good
+    assert deciding_figures(gallery, {"cpu": better, "npu": good}) is good
+    assert deciding_figures(gallery, {"cpu": bad, "npu": good}) is bad
+    # On the processor these are a simulation, and the emulator gives way to an NPU.
+    assert deciding_figures(for_npu, {"cpu": good}) is None
+    assert deciding_figures(for_npu, {"cpu": bad, "npu-emulator": good}) is good
+    assert deciding_figures(for_npu, {"npu": good, "npu-emulator": bad}) is good
+    assert is_simulation(for_npu, "cpu")
+    assert not is_simulation(for_npu, "npu-emulator")
+    assert not is_simulation(gallery, "cpu")
+
+
 def test_there_are_about_two_hundred_queries_each_once() -> None:
     assert 190 <= len(PHRASES) <= 210
     assert len(set(PHRASES)) == len(PHRASES)
@@ -208,52 +234,72 @@ def test_a_library_gives_each_present_picture_once(tmp_path: Path) -> None:
 # The comparison
 
 
-def test_variants_are_compared_and_timed(tmp_path: Path, tiny: ModelSpec, models: Path) -> None:
-    int8 = make_variant(tiny, "int8", models).spec
-    fp16 = make_variant(tiny, "fp16", models).spec
+@pytest.fixture
+def drawn(tmp_path: Path) -> list[bytes]:
+    """12 pictures."""
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for number in range(12):
         draw(pictures / f"{number}.png", number)
+    return folder_pictures(pictures)
+
+
+def test_variants_are_compared_with_the_reference(
+    tiny: ModelSpec, models: Path, drawn: list[bytes]
+) -> None:
+    int8 = make_variant(tiny, "int8", models).spec
+    fp16 = make_variant(tiny, "fp16", models).spec
     seen: list[int] = []
-    compared = compare_models(
+    figures = compare_models(
         tiny,
-        [int8, fp16],
-        folder_pictures(pictures),
+        [Contender(int8, "cpu"), Contender(fp16, "cpu")],
+        drawn,
         pictures=10,
         cores=2,
         limits=DecodeLimits(),
         on_progress=seen.append,
     )
     assert seen == list(range(1, 11))
-    assert [model.spec.name for model in compared] == [
-        "random-tiny",
-        "random-tiny-int8",
-        "random-tiny-fp16",
-    ]
-    assert compared[0].figures is None
-    for model in compared[1:]:
-        assert model.figures is not None
-        assert (model.figures.pictures, model.figures.texts) == (10, len(PHRASES))
-        assert model.figures.picture_cosine_worst > 0.99
-        assert model.figures.text_cosine_worst > 0.99
-        assert model.figures.recall_at_10 == 1.0  # of ten pictures
-    assert compared[2].figures is not None
-    assert compared[2].figures.picture_cosine_worst > 0.99999
-    for model in compared:
-        speed = model.speed
-        assert speed.cores == 2
-        assert min(speed.pictures_per_second_one_thread, speed.text_ms, speed.load_ms) > 0
-        assert speed.disk_bytes == sum(
-            path.stat().st_size for path in model.spec.directory.iterdir()
+    assert len(figures) == 2
+    for each in figures:
+        assert (each.pictures, each.texts) == (10, len(PHRASES))
+        assert each.picture_cosine_worst > 0.99
+        assert each.text_cosine_worst > 0.99
+        assert each.recall_at_10 == 1.0  # of ten pictures
+    assert figures[1].picture_cosine_worst > 0.99999
+
+
+def test_pictures_that_are_held_out_make_way_for_others(
+    tiny: ModelSpec, models: Path, drawn: list[bytes]
+) -> None:
+    fp16 = make_variant(tiny, "fp16", models).spec
+    preprocessor = VisionTower(tiny).preprocessor
+    with decoded_pictures(drawn, 4, preprocessor, workers=1, limits=DecodeLimits()) as pictures:
+        held_out = {picture_digest(pixels) for pixels in pictures}
+    assert len(held_out) == 4
+    compared = []
+    for number in (6, 100):
+        figures = compare_models(
+            tiny,
+            [Contender(fp16, "cpu")],
+            drawn,
+            pictures=number,
+            cores=1,
+            limits=DecodeLimits(),
+            held_out=held_out,
         )
+        compared.append(figures[0].pictures)
+    assert compared == [6, 8]
 
 
-def test_without_pictures_only_speed_is_measured(tiny: ModelSpec, models: Path) -> None:
-    int8 = make_variant(tiny, "int8", models).spec
-    compared = compare_models(tiny, [int8], [], pictures=10, cores=1, limits=DecodeLimits())
-    assert [model.figures for model in compared] == [None, None]
-    assert compared[1].speed.pictures_per_second_all_cores > 0
+def test_without_pictures_nothing_is_compared(
+    tmp_path: Path, tiny: ModelSpec, models: Path
+) -> None:
+    int8 = Contender(make_variant(tiny, "int8", models).spec, "cpu")
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff" + b"\0" * 50)
+    for paths in ([], [os.fsencode(broken)]):
+        assert not compare_models(tiny, [int8], paths, pictures=10, cores=1, limits=DecodeLimits())
 
 
 def test_who_is_compared_with_whom(tiny: ModelSpec, gallery: ModelSpec, models: Path) -> None:
@@ -288,7 +334,9 @@ def test_variant_of_another_checkpoint_is_refused(
     )
     for refused in (
         lambda: line_up([int8], [other, int8]),
-        lambda: compare_models(other, [int8], [], pictures=1, cores=1, limits=DecodeLimits()),
+        lambda: compare_models(
+            other, [Contender(int8, "cpu")], [], pictures=1, cores=1, limits=DecodeLimits()
+        ),
     ):
         with pytest.raises(ModelError, match="not made from the installed random-tiny") as caught:
             refused()

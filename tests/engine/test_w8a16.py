@@ -18,6 +18,7 @@ from PIL import Image
 from siglip_search import demo
 from siglip_search.cli.model_cmd import model as model_command
 from siglip_search.engine import w8a16
+from siglip_search.engine.calibration_record import calibration_record, is_calibrated
 from siglip_search.engine.picture_sample import folder_pictures
 from siglip_search.engine.query_phrases import PHRASES
 from siglip_search.engine.w8a16 import LEAST_SAMPLES, MadeW8A16, make_w8a16
@@ -118,6 +119,10 @@ def test_it_is_installed_with_its_origin_and_measured_on_other_pictures(
     assert made.measured.is_simulation
     assert made.measured.figures.agreement.mean_cosine > 0.999
     assert min(made.picture_cosine, made.text_cosine) > 0.99
+    assert is_calibrated(spec)
+    record = calibration_record(spec.directory)
+    assert record is not None
+    assert len(record) == 28
     assert (made.other_try, made.float_nodes, made.losses) == (None, (), {})
 
 
