@@ -42,7 +42,9 @@ hidden = false                   # take hidden files and folders as well
 
 def document() -> str:
     """Return the text of docs/cli.md."""
-    root = click.Context(command_line, info_name="siglip-search")
+    # As the program itself makes it: -h is an option of its settings.
+    settings = command_line.context_settings
+    root = click.Context(command_line, info_name="siglip-search", **settings)
     return "\n".join([HEADING, *_sections(command_line, root)])
 
 
