@@ -221,7 +221,12 @@ def _compile(
     try:
         with stdout_guarded():
             onnxruntime.ModelCompiler(
-                options, os.fspath(path), embed_compiled_data_into_model=False
+                options,
+                os.fspath(path),
+                embed_compiled_data_into_model=False,
+                # As a session does, and a compiler does not unless told: it folds the shapes that
+                # torch's exports compute, of which HTP takes none (MobileCLIP2-S3).
+                graph_optimization_level=onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
             ).compile_to_file(os.fspath(made))
     except load_errors() as error:
         reason = _reason(first_line(error))

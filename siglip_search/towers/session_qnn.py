@@ -251,12 +251,12 @@ def _check_facts(path: Path, facts: GraphFacts, *, target: Target | None, model:
                 hint=f"Make one that does: siglip-search model compile {model} --target "
                 f"{target or 'CHIP'}",
             )
-    hint = f"Make static towers: siglip-search model export {model} --batch 1"
     dynamic = facts.dynamic_input
     if dynamic is not None:
         raise ModelError(
             f"{path} takes {dynamic.name} of shape {_shape(dynamic)}, and an NPU only fixed shapes",
-            hint=hint,
+            hint=f"Compiling fixes them: siglip-search model compile {model} --target "
+            f"{target or 'CHIP'}",
         )
     batched = facts.batched_input
     if batched is not None:
@@ -265,7 +265,7 @@ def _check_facts(path: Path, facts: GraphFacts, *, target: Target | None, model:
         raise ModelError(
             f"{path} takes {batched.name} of shape {_shape(batched)}, and an NPU's numbers can be "
             "wrong beyond the first row",
-            hint=hint,
+            hint=f"Make static towers: siglip-search model export {model} --batch 1",
         )
 
 

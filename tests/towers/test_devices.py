@@ -213,7 +213,7 @@ class TestOnTheEmulator:
         assert "only fixed shapes" in step
         (record,) = caplog.records
         assert record.levelno == logging.WARNING
-        assert "model export mine --batch 1" in record.getMessage()
+        assert "model compile mine --target x-elite" in record.getMessage()
 
     @pytest.mark.usefixtures("on_arm64")
     def test_one_question_is_answered_by_the_processor(self, static: Path) -> None:

@@ -250,7 +250,7 @@ def test_a_batch_of_any_size_is_refused_with_the_command_that_fixes_it(
     with pytest.raises(ModelError, match=r"input_ids of shape \(any, 16\)") as caught:
         on_npu(path, model="mine")
     assert str(path) in str(caught.value)
-    assert caught.value.hint.endswith("siglip-search model export mine --batch 1")
+    assert "siglip-search model compile mine --target " in caught.value.hint
 
 
 def test_a_fixed_batch_is_refused_because_its_later_rows_come_out_wrong(

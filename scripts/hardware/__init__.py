@@ -1,0 +1,1 @@
+"""What `hardware_check.py` tries on a machine with a Qualcomm NPU."""
