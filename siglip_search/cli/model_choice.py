@@ -139,8 +139,12 @@ def fetch(
 
 
 def _described(row: RegistryRow, size: str) -> str:
-    languages = ("English only",) if row.languages == ("en",) else row.languages
-    return ", ".join([size, *languages, row.licence])
+    return ", ".join([size, *shown_languages(row.languages), row.licence])
+
+
+def shown_languages(languages: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what a model understands, in words where that is one language."""
+    return ("English only",) if languages == ("en",) else languages
 
 
 def _somebody_is_there() -> bool:

@@ -17,7 +17,7 @@ from siglip_search.cli.console import (
     say,
 )
 from siglip_search.cli.lazy_group import LazyGroup
-from siglip_search.cli.model_choice import describe, fetch
+from siglip_search.cli.model_choice import describe, fetch, shown_languages
 from siglip_search.engine.chosen_model import add_foreign_model, add_model, all_installed
 from siglip_search.models.registry import broken_models, find_row, registry_rows
 from siglip_search.models.spec import MIN_PICTURES, Precision, PublishedPrecision
@@ -93,7 +93,7 @@ def list_models(as_json: bool) -> None:
     for name, spec in installed.items():
         if name not in rows:
             origin = f"made from {spec.variant.of}" if spec.variant else "your own"
-            facts = ", ".join([origin, *spec.languages, spec.licence])
+            facts = ", ".join([origin, *shown_languages(spec.languages), spec.licence])
             print(f"* {name:{width}}  {facts}. {_on_disk(spec)}.")
     for broken in broken_models(models_directory()):
         say(f"warning: {broken.directory} cannot be used: {broken.error}")
