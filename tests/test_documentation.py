@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import pytest
@@ -24,15 +25,6 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def load_script(name: str) -> Any:
-    specification = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
 def all_commands(
     command: click.Command = command_line, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -46,10 +38,11 @@ def all_commands(
 
 
 def test_command_reference_is_what_help_says() -> None:
-    reference = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    assert reference == load_script("write_cli_docs").document(), (
-        "run: python scripts/write_cli_docs.py"
-    )
+    # In a process of its own: a command keeps its help option as it was first asked for, by a test
+    # that runs it alone, say.
+    script = ROOT / "scripts" / "write_cli_docs.py"
+    checked = subprocess.run([sys.executable, script, "--check"], check=False)
+    assert checked.returncode == 0, "run: python scripts/write_cli_docs.py"
 
 
 def test_every_option_is_in_the_command_reference() -> None:

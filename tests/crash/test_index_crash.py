@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -170,15 +171,22 @@ def test_first_signal_commits_what_is_computed_and_the_next_run_goes_on(
     assert verify(library, repair=False).is_whole
 
 
+def children_of(process: subprocess.Popen[str]) -> set[str]:
+    """Return the numbers of the processes that any thread of a process has started."""
+    children: set[str] = set()
+    for task in Path(f"/proc/{process.pid}/task").iterdir():
+        with suppress(FileNotFoundError):  # a thread that has ended meanwhile
+            children |= set((task / "children").read_text().split())
+    return children
+
+
 def test_workers_end_with_their_parent(many_pictures: Path, tmp_path: Path) -> None:
     if not Path("/proc").is_dir():
         pytest.skip("looks for processes in /proc")
     process = start(tmp_path / "library", many_pictures)
     assert process.stdout is not None
     process.stdout.readline()
-    children = set(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
-    for task in Path(f"/proc/{process.pid}/task").iterdir():
-        children |= set((task / "children").read_text().split())
+    children = children_of(process)
     assert children
     process.kill()
     process.communicate(timeout=60)
@@ -197,9 +205,7 @@ def test_killed_decoder_fails_at_most_the_picture_in_its_hands(
     process = start(tmp_path / "library", many_pictures)
     assert process.stdout is not None
     first = process.stdout.readline()
-    children: set[str] = set()
-    for task in Path(f"/proc/{process.pid}/task").iterdir():
-        children |= set((task / "children").read_text().split())
+    children = children_of(process)
     for child in children:
         os.kill(int(child), signal.SIGKILL)
     output, errors = process.communicate(timeout=120)
