@@ -11,22 +11,20 @@ quantised with; the cosines are of the others. Nothing is installed.
 from __future__ import annotations
 
 import argparse
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 from demo_model.captions import say
 from eval_demo_model import gallery_queries, read_gallery
+from hardware.making import write_fixed
 
 from siglip_search import demo
 from siglip_search.engine.agreement import measure_agreement
 from siglip_search.engine.indexing import available_cores
 from siglip_search.engine.picture_sample import folder_pictures
 from siglip_search.engine.w8a16 import PICTURE_SAMPLES, make_w8a16
-from siglip_search.export.static_shapes import static_picture_tower, static_text_tower
 from siglip_search.models.model_folder import load_model_folder
 from siglip_search.photos.decode import DecodeLimits
 from siglip_search.towers.text import TextTower
@@ -38,17 +36,6 @@ if TYPE_CHECKING:
 
     from siglip_search.models.spec import ModelSpec
     from siglip_search.towers.session import Device
-
-
-def static_model(reference: ModelSpec, folder: Path) -> ModelSpec:
-    """Write the model with the fixed shapes that an NPU wants, in fp32."""
-    shutil.copytree(reference.directory, folder)
-    for path, model in (
-        (reference.vision.file, static_picture_tower(reference)),
-        (reference.text.file, static_text_tower(reference)),
-    ):
-        onnx.save(model, folder / path)
-    return load_model_folder(folder)
 
 
 def embed(
@@ -100,7 +87,7 @@ def main() -> None:
             cores=available_cores(),
             limits=DecodeLimits(),
         )
-        static = static_model(reference, Path(folder, "static"))
+        static = write_fixed(reference, Path(folder, "static"))
         others = unused(truth, paths)
         rows: list[tuple[str, ModelSpec, Device]] = [
             ("fp32 on the processor", reference, "cpu"),

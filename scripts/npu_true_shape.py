@@ -39,6 +39,7 @@ from siglip_search.models.model_folder import load_model_folder
 from siglip_search.models.registry import find_row
 from siglip_search.towers.embedding import embedding_graph
 from siglip_search.towers.preprocess import normalise
+from siglip_search.towers.process_memory import peak_memory_bytes
 from siglip_search.towers.qnn_runtime import runtime_versions
 from siglip_search.towers.qnn_target import DEFAULT_TARGET
 from siglip_search.towers.session_cpu import CpuSession
@@ -152,11 +153,8 @@ def embed(
 
 def peak_memory() -> str:
     """Return the most memory that this process held, in GB; "" where the system does not say."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return ""
-    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9:.1f}"
+    peak = peak_memory_bytes()
+    return "" if peak is None else f"{peak / 1e9:.1f}"
 
 
 def in_own_process(*arguments: str) -> dict[str, str] | None:

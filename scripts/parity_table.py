@@ -36,6 +36,7 @@ from siglip_search.models.registry import find_row, registry_rows
 from siglip_search.tokenizers import open_tokenizer
 from siglip_search.towers.embedding import embedding_graph
 from siglip_search.towers.preprocess import normalise
+from siglip_search.towers.process_memory import peak_memory_bytes
 from siglip_search.towers.session_cpu import CpuSession
 from siglip_search.towers.vision import VisionTower
 
@@ -109,7 +110,7 @@ def compare(row: RegistryRow, folder: Path) -> dict[str, Any]:
             "vision": _mutated(mutant, reference.model, ours_vision, reference.pictures, values),
             "text": _mutated(mutant, reference.model, ours_text, reference.texts, ids),
         }
-    return {**figures, "peak_bytes": _peak_bytes()}
+    return {**figures, "peak_bytes": peak_memory_bytes()}
 
 
 def _write(row: RegistryRow, folder: Path) -> int:
@@ -219,16 +220,6 @@ def _difference(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> list[
 def _closest(embeddings: NDArray[np.float32]) -> float:
     cosines = embeddings @ embeddings.T
     return float(cosines[np.triu_indices(len(cosines), 1)].max())
-
-
-def _peak_bytes() -> int | None:
-    """Return the most memory that this process has held; None where the system does not say."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _size(spec: ModelSpec, file: str, data_files: tuple[str, ...]) -> int:

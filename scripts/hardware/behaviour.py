@@ -21,6 +21,7 @@ from hardware.outcome import NotPossibleError, Outcome, judged
 from siglip_search import demo
 from siglip_search.engine.indexing import available_cores
 from siglip_search.errors import ModelError
+from siglip_search.towers.process_memory import peak_memory_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,11 +84,13 @@ def _rate(tower: OpenTower, values: NDArray[Any], threads: int, runs: int) -> fl
 
 def check_memory(bench: Bench) -> Outcome:
     """Measure what a process holds at most, before and after both towers have run."""
-    before = machine.peak_bytes()
+    before = peak_memory_bytes()
     spec = bench.model(FIXED)
     for tower, values in (("vision", bench.pixel_values), ("text", bench.ids)):
         open_tower(spec, tower, bench.device).embed(values[:2])
-    after = machine.peak_bytes()
+    after = peak_memory_bytes()
+    if before is None or after is None:
+        raise NotPossibleError("the system does not tell the memory of a process")
     figures = {
         "peak with the program alone, MB": f"{before / 1e6:.0f}",
         "peak with both towers on the device, MB": f"{after / 1e6:.0f}",

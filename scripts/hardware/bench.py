@@ -84,12 +84,16 @@ class Bench:
         return self.device == "npu-emulator"
 
     @property
+    def chip(self) -> Target | None:
+        """The chip that graphs are prepared for; None if it is not recognised."""
+        return DEFAULT_TARGET if self.emulator else this_processor().target
+
+    @property
     def target(self) -> Target:
-        """The chip that graphs are prepared for."""
-        target = DEFAULT_TARGET if self.emulator else this_processor().target
-        if target is None:
+        """The chip, for checks that need to know it."""
+        if self.chip is None:
             raise NotPossibleError("the chip is not recognised")
-        return target
+        return self.chip
 
     @cached_property
     def original(self) -> ModelSpec:

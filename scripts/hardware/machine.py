@@ -1,10 +1,8 @@
-"""What the operating system tells: system, memory of a process, power drawn from a battery."""
+"""What the operating system tells: what it is, its memory, power drawn from a battery."""
 
 from __future__ import annotations
 
-import ctypes
 import platform
-import sys
 from pathlib import Path
 
 _SUPPLIES = Path("/sys/class/power_supply")
@@ -25,43 +23,6 @@ def memory_gb() -> str:
     except OSError:
         pass
     return "not told"
-
-
-def peak_bytes() -> int:
-    """Return the most memory that this process has held."""
-    if sys.platform == "win32":
-        return _windows_peak_bytes()
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-class _ProcessMemoryCounters(ctypes.Structure):
-    """PROCESS_MEMORY_COUNTERS of psapi.h."""
-
-    _fields_ = [
-        ("size", ctypes.c_ulong),
-        ("page_faults", ctypes.c_ulong),
-        ("peak_working_set", ctypes.c_size_t),
-        *[(f"other_{number}", ctypes.c_size_t) for number in range(7)],
-    ]
-
-
-def _windows_peak_bytes() -> int:
-    counters = _ProcessMemoryCounters(size=ctypes.sizeof(_ProcessMemoryCounters))
-    kernel = ctypes.WinDLL("kernel32")  # type: ignore[attr-defined,unused-ignore]  # Windows only
-    kernel.GetCurrentProcess.restype = ctypes.c_void_p
-    kernel.K32GetProcessMemoryInfo.argtypes = [
-        ctypes.c_void_p,
-        ctypes.POINTER(_ProcessMemoryCounters),
-        ctypes.c_ulong,
-    ]
-    if not kernel.K32GetProcessMemoryInfo(
-        kernel.GetCurrentProcess(), ctypes.byref(counters), counters.size
-    ):
-        raise OSError("Windows does not tell the memory of this process")
-    return int(counters.peak_working_set)
 
 
 def battery_watts() -> float | None:

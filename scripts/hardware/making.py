@@ -6,8 +6,10 @@ import dataclasses
 import os
 import platform
 import shutil
+import sys
 import time
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 import onnx
 
@@ -19,6 +21,7 @@ from siglip_search.engine.indexing import available_cores
 from siglip_search.engine.picture_sample import folder_pictures
 from siglip_search.engine.w8a16 import PICTURE_SAMPLES, make_w8a16
 from siglip_search.export.static_shapes import static_picture_tower, static_text_tower
+from siglip_search.models.model_folder import load_model_folder
 from siglip_search.models.model_toml import model_toml
 from siglip_search.models.spec import MODEL_FILE
 from siglip_search.photos.decode import DecodeLimits
@@ -27,10 +30,19 @@ from siglip_search.towers.device_probe import probe
 from siglip_search.towers.devices import automatic_device, list_devices
 from siglip_search.towers.qnn_chip import this_processor
 from siglip_search.towers.qnn_runtime import runtime_versions
-from siglip_search.towers.qnn_target import DEFAULT_TARGET
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from siglip_search.models.spec import ModelSpec
 
 _DRIVER = (
     "Update the NPU's driver and onnxruntime-qnn; a crash or a wrong number is worth a report."
+)
+
+_NO_NPU = (
+    "A Qualcomm NPU is in arm64 machines under Linux or Windows. On a Snapdragon machine install "
+    "the Python for arm64: one for x86-64 runs there too, and sees no NPU."
 )
 
 
@@ -49,6 +61,8 @@ def check_machine(bench: Bench) -> Outcome:
     }
     if bench.emulator:
         return Outcome(NOT_POSSIBLE, figures, "The emulator's machine has no chip to recognise.")
+    if processor.arch != "arm64" or sys.platform not in {"linux", "win32"}:
+        return Outcome(NOT_POSSIBLE, figures, _NO_NPU)
     return judged(
         processor.target is not None,
         figures,
@@ -69,9 +83,8 @@ def check_devices(bench: Bench) -> Outcome:
 
 def check_probe(bench: Bench) -> Outcome:
     """Try the driver with a graph of one product, in a process of its own."""
-    target = DEFAULT_TARGET if bench.emulator else this_processor().target
     begun = time.perf_counter()
-    found = probe("npu-emulator" if bench.emulator else "npu", target)
+    found = probe("npu-emulator" if bench.emulator else "npu", bench.chip)
     figures = {"answer": found.reason or "usable, right numbers"}
     figures["seconds, with the process"] = f"{time.perf_counter() - begun:.2f}"
     return judged(found.usable, figures, _DRIVER)
@@ -79,8 +92,7 @@ def check_probe(bench: Bench) -> Outcome:
 
 def check_listing(bench: Bench) -> Outcome:
     """See whether the device is listed as an NPU, and what its driver calls itself."""
-    target = DEFAULT_TARGET if bench.emulator else this_processor().target
-    found = probe("npu-emulator" if bench.emulator else "npu", target)
+    found = probe("npu-emulator" if bench.emulator else "npu", bench.chip)
     figures = {name: value or "nothing" for name, value in found.hardware.items()}
     if bench.emulator:
         return Outcome(NOT_POSSIBLE, figures, "The emulator is listed as a processor.")
@@ -94,14 +106,18 @@ def check_listing(bench: Bench) -> Outcome:
 
 def make_fixed(bench: Bench) -> Outcome:
     """Write the demonstration model for a batch of 1, as `model export --batch 1` does others."""
-    reference = bench.original
-    folder = models_directory() / FIXED
+    made = write_fixed(bench.original, models_directory() / FIXED)
+    return Outcome(PASS, {"model": made.name})
+
+
+def write_fixed(reference: ModelSpec, folder: Path) -> ModelSpec:
+    """Write a model with the fixed shapes that an NPU wants, in fp32, as `FIXED`."""
     shutil.copytree(reference.directory, folder)
     onnx.save(static_picture_tower(reference), os.fspath(folder / reference.vision.file))
     onnx.save(static_text_tower(reference), os.fspath(folder / reference.text.file))
     facts = dataclasses.replace(reference, name=FIXED)
     (folder / MODEL_FILE).write_text(model_toml(facts), encoding="utf-8")
-    return Outcome(PASS, {"model": bench.model(FIXED).name})
+    return load_model_folder(folder)
 
 
 def make_quantised(bench: Bench) -> Outcome:

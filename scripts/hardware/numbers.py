@@ -25,6 +25,7 @@ from siglip_search.towers.session_qnn import QnnSession
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from siglip_search.engine.agreement import Figures
     from siglip_search.models.spec import ModelSpec
     from siglip_search.towers.qnn_target import Target
 
@@ -42,22 +43,23 @@ _REPORT = "Report this page: the numbers are not the emulator's."
 
 def check_fp16(bench: Bench) -> Outcome:
     """Run the model in half precision, and compare with fp32 on the processor."""
-    figures, least, whole = _compared(bench, bench.model(FIXED))
-    return judged(whole and least >= LEAST_COSINE, figures, _REPORT)
+    figures, found, whole = _compared(bench, bench.model(FIXED))
+    return judged(whole and found.agreement.worst_cosine >= LEAST_COSINE, figures, _REPORT)
 
 
 def check_w8a16(bench: Bench) -> Outcome:
     """Run the quantised model, and compare with fp32 on the processor, and what is found."""
-    figures, _, whole = _compared(bench, bench.model(W8A16))
-    good = (
-        float(figures["mean cosine"]) >= MIN_MEAN_COSINE
-        and float(figures["recall@10"]) >= MIN_RECALL_AT_10
-    )
-    return judged(whole and good, figures, _REPORT)
+    figures, found, whole = _compared(bench, bench.model(W8A16))
+    return judged(whole and is_good_enough(found), figures, _REPORT)
 
 
-def _compared(bench: Bench, spec: ModelSpec) -> tuple[dict[str, str], float, bool]:
-    """Return the figures, the least cosine, and whether all nodes are on the NPU."""
+def is_good_enough(found: Figures) -> bool:
+    """Tell whether cosine and recall are what a variant needs, however many pictures there were."""
+    return found.agreement.mean_cosine >= MIN_MEAN_COSINE and found.recall_at_10 >= MIN_RECALL_AT_10
+
+
+def _compared(bench: Bench, spec: ModelSpec) -> tuple[dict[str, str], Figures, bool]:
+    """Return the figures to read and to judge by, and whether all nodes are on the NPU."""
     found, expected, nodes = [], [], {}
     whole = True
     for tower, values in (("vision", bench.pixel_values), ("text", bench.ids)):
@@ -67,7 +69,7 @@ def _compared(bench: Bench, spec: ModelSpec) -> tuple[dict[str, str], float, boo
         nodes[f"{tower} tower, nodes on HTP"] = here.nodes
         found.append(here.embed(values))
         expected.append(open_tower(bench.original, tower, "cpu").embed(values))
-    agreement = measure_agreement(
+    measured = measure_agreement(
         reference_pictures=expected[0],
         variant_pictures=found[0],
         reference_texts=expected[1],
@@ -75,17 +77,15 @@ def _compared(bench: Bench, spec: ModelSpec) -> tuple[dict[str, str], float, boo
     )
     right, asked = bench.first_is_right(found[0], found[1])
     expected_right, _ = bench.first_is_right(expected[0], expected[1])
-    least = min(agreement.picture_cosine_worst, agreement.text_cosine_worst)
-    mean = min(agreement.picture_cosine_mean, agreement.text_cosine_mean)
     figures = {
         **nodes,
         "pictures, queries": f"{len(found[0])}, {asked}",
-        "mean cosine": f"{mean:.6f}",
-        "least cosine": f"{least:.6f}",
-        "recall@10": f"{agreement.recall_at_10:.3f}",
+        "mean cosine": f"{measured.agreement.mean_cosine:.6f}",
+        "least cosine": f"{measured.agreement.worst_cosine:.6f}",
+        "recall@10": f"{measured.recall_at_10:.3f}",
         "right picture first": f"{right} (on the processor {expected_right})",
     }
-    return figures, least, whole
+    return figures, measured, whole
 
 
 def check_context(bench: Bench) -> Outcome:
@@ -115,7 +115,8 @@ def check_context(bench: Bench) -> Outcome:
         "largest difference": f"{np.abs(wanted - got).max():.1e}",
     }
     passed = loaded.opened.path in contexts and least >= SAME_COSINE
-    return judged(passed, figures, "Report this page: " + "; ".join(loaded.opened.steps_down))
+    why = loaded.opened.steps_down
+    return judged(passed, figures, f"Report this page: {'; '.join(why)}" if why else _REPORT)
 
 
 def check_wrong_chip(bench: Bench) -> Outcome:

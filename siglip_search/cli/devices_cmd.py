@@ -48,12 +48,13 @@ def devices(as_json: bool) -> None:
 
 
 def _described(report: DeviceReport) -> str:
-    parts = [report.chip]
+    # What keeps it from being used comes before anything else about it.
+    parts = [report.reason, report.chip]
     if report.target is not None:
         parts.append(f"target {report.target}")
     if report.threads is not None:
         parts.append(f"{report.threads} threads" if report.threads > 1 else "1 thread")
     if report.features:
         parts.append(" ".join(report.features))
-    parts += [report.notice, report.reason]
+    parts.append(report.notice)
     return "; ".join(part for part in parts if part)

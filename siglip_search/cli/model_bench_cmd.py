@@ -36,7 +36,7 @@ from siglip_search.errors import DeviceError, ModelError
 from siglip_search.models.spec import MIN_MEAN_COSINE, MIN_PICTURES, MIN_RECALL_AT_10
 from siglip_search.photos.decode import DecodeLimits
 from siglip_search.render.bench_chart import BenchBar, check_chart, save_bench_chart
-from siglip_search.towers.devices import list_devices
+from siglip_search.towers.devices import EMULATOR_NOTICE, list_devices
 from siglip_search.towers.qnn_runtime import runtime_versions
 from siglip_search.typed_paths import absolute_path
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from siglip_search.engine.agreement import Figures
     from siglip_search.engine.bench_models import BenchedModel
-    from siglip_search.engine.bench_timing import BenchDevice, TowerName
+    from siglip_search.engine.bench_timing import BenchDevice, TimedTower, TowerName
     from siglip_search.engine.comparison import Lineup
     from siglip_search.models.spec import ModelSpec
     from siglip_search.towers.devices import DeviceReport
@@ -55,6 +55,7 @@ DEFAULT_PICTURES = 512
 BENCH_DEVICES = ("npu", "cpu", EMULATOR)
 
 _LONG_SECONDS = 600.0
+_EACH = {"picture": "picture", "text": "query"}
 
 
 def data_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -129,6 +130,8 @@ def bench(
                 print()
             print_bench(models, missing)
         benched.append(models)
+        if _is_measured(models):
+            settle(models)  # now, that whatever becomes of the next does not undo it
     _refuse_nothing(benched)
     if as_json:
         print_json(
@@ -138,8 +141,6 @@ def bench(
                 "models": [each for models in benched for each in as_objects(models)],
             }
         )
-    for models in benched:
-        settle(models)
     if chart is not None:
         save_bench_chart(_bars(benched), chart, title=_title(devices, reports))
         say(f"drawn: {shown(str(chart))}")
@@ -184,7 +185,10 @@ def settle(models: Sequence[BenchedModel]) -> None:
         elif not model.devices:
             say(f"{spec.name} was not compared: it runs on none of these devices")
         elif not model.figures:
-            say(f"{spec.name} was not compared: there are no pictures. {_how(spec)}")
+            why = "there are no pictures"
+            if model.compared:
+                why = "it was quantised with all of these pictures, or none can be read"
+            say(f"{spec.name} was not compared: {why}. {_how(model)}")
         elif model.may_overlap:
             say(
                 f"{spec.name} does not say which pictures it was quantised with: "
@@ -195,10 +199,11 @@ def settle(models: Sequence[BenchedModel]) -> None:
             # Made for an NPU: what a processor makes of it is near, and not what will run.
             say(
                 f"{spec.name} was simulated on the processor, which decides nothing: "
-                f"`siglip-search model bench --device npu {spec.name}` compares it on the NPU"
+                f"`siglip-search model bench --device npu {spec.name}` (or npu-emulator) compares "
+                "it as an NPU computes"
             )
         elif not has_random_weights(spec):
-            say(f"{spec.name}: too few pictures to decide. {_how(spec)}")
+            say(f"{spec.name}: too few pictures to decide. {_how(model)}")
 
 
 def settle_one(spec: ModelSpec, figures: Figures, reference: str) -> None:
@@ -244,9 +249,13 @@ def _chosen_devices(
 
 
 def _refuse_nothing(benched: Sequence[Sequence[BenchedModel]]) -> None:
-    rows = [row for models in benched for model in models for row in model.rows]
-    if all(row.timing is None for row in rows):
+    if not any(_is_measured(models) for models in benched):
+        rows = benched[0][0].rows
         raise ModelError(f"nothing was measured: {rows[0].reason}", hint=rows[0].hint)
+
+
+def _is_measured(models: Sequence[BenchedModel]) -> bool:
+    return any(row.timing is not None for model in models for row in model.rows)
 
 
 def _listener(stack: ExitStack) -> BenchListener:
@@ -258,6 +267,12 @@ def _listener(stack: ExitStack) -> BenchListener:
     def on_row(model: str, tower: TowerName, device: BenchDevice) -> None:
         say(f"timing the {tower} tower of {model} on the {device}")
 
+    def on_timed(model: str, row: TimedTower) -> None:
+        # Said at once as well: what a driver that crashes while comparing takes along.
+        if row.timing is not None:
+            emulated = f", emulated: {EMULATOR_NOTICE}" if row.device == EMULATOR else ""
+            say(f"{row.timing.median_ms:,.1f} ms a {_EACH[row.tower]}{emulated}")
+
     def on_comparison(seconds: float, number: int) -> None:
         if seconds > _LONG_SECONDS:
             say(f"comparing takes about {duration(seconds)}; --pictures N compares on fewer")
@@ -267,7 +282,7 @@ def _listener(stack: ExitStack) -> BenchListener:
     def on_progress(done: int) -> None:
         bars[0].update(done - bars[0].pos)
 
-    return BenchListener(on_row, on_comparison, on_progress)
+    return BenchListener(on_row, on_timed, on_comparison, on_progress)
 
 
 def _bars(benched: Sequence[Sequence[BenchedModel]]) -> list[BenchBar]:
@@ -308,8 +323,13 @@ def _title(devices: Sequence[BenchDevice], reports: Sequence[DeviceReport]) -> s
     return " · ".join([*there, count(available_cores(), "thread"), *versions[:1]])
 
 
-def _how(spec: ModelSpec) -> str:
+def _how(model: BenchedModel) -> str:
+    """Return which command decides."""
+    device = ""
+    if model.spec.vision.precision == "w8a16":  # what a processor makes of it decides nothing
+        emulated = EMULATOR in model.devices and "npu" not in model.devices
+        device = f"--device {EMULATOR if emulated else 'npu'} "
     return (
-        f"It takes {MIN_PICTURES}: `siglip-search model bench {spec.name}` with a library that has "
-        "them, or with --data FOLDER"
+        f"It takes {MIN_PICTURES}: `siglip-search model bench {device}{model.spec.name}` with a "
+        "library that has them, or with --data FOLDER"
     )

@@ -98,11 +98,6 @@ def device_as_object(report: DeviceReport, *, asked: bool) -> dict[str, Any]:
     }
 
 
-def backend(device: str) -> str:
-    """Return what runs a tower on a device."""
-    return _BACKENDS[device]
-
-
 def cosine_of(figures: Figures, tower: str) -> float:
     """Return the mean cosine of one tower to the reference's."""
     return figures.picture_cosine_mean if tower == "picture" else figures.text_cosine_mean
@@ -125,7 +120,7 @@ def _cells(reference: BenchedModel, model: BenchedModel, row: TimedTower) -> lis
         model.spec.name,
         row.tower,
         row.device,
-        backend(row.device),
+        _BACKENDS[row.device],
         timing.precision,
         f"{timing.median_ms:,.1f}{mark}",
         NOT_MEASURED if timing.p95_ms is None else f"{timing.p95_ms:,.1f}{mark}",
@@ -214,6 +209,8 @@ def _print_notes(rows: Sequence[TimedTower]) -> None:
             + (f" to {max(few)}." if max(few) > min(few) else "."),
             limit,
         )
+    if any((timing.nodes_npu, timing.nodes_cpu) == (1, 0) for _, timing in measured):
+        _print_wrapped("Nodes 1/0: a compiled context is one node.", limit)
     if any(device == EMULATOR for device, _ in measured):
         _print_wrapped(f"* The emulator on this processor: {EMULATOR_NOTICE}.", limit)
 
@@ -303,7 +300,7 @@ def _row_as_object(reference: BenchedModel, model: BenchedModel, row: TimedTower
     return {
         "tower": row.tower,
         "device": row.device,
-        "backend": backend(row.device),
+        "backend": _BACKENDS[row.device],
         "emulated": row.device == EMULATOR,
         "is_original": model is reference and row.device == "cpu",
         "cosine_mean": None if figures is None else cosine_of(figures, row.tower),

@@ -237,7 +237,7 @@ def _agreement(spec: ModelSpec) -> str | None:
         return None
     agreement = spec.variant.agreement
     if agreement is None or agreement.pictures < MIN_PICTURES:
-        return f"not compared with {spec.variant.of} yet"
+        return f"not yet shown to agree with {spec.variant.of}"
     if agreement.passed:
         return f"agrees with {spec.variant.of}"
     return f"differs from {spec.variant.of}"

@@ -25,9 +25,9 @@ from siglip_search.towers.qnn_target import CHIPS, find_target
 def compile(name: str, targets: tuple[str, ...]) -> None:  # noqa: A001 - the command's name
     """Compile the installed model NAME for Qualcomm NPUs.
 
-    An NPU then takes seconds to load it instead of minutes. The chip need not be this machine's:
-    compiling works offline on any ordinary PC with the extra `npu`. What comes of it is for the
-    installed version of the runtime; after an update, compile again.
+    An NPU then need not prepare it at each start. The chip need not be this machine's: compiling
+    works offline on any ordinary PC with the extra `npu`. What comes of it is for the installed
+    version of the runtime; after an update, compile again.
 
     \b
       siglip-search model compile mine --target x-elite --target 8gen3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
@@ -12,8 +12,14 @@ from siglip_search.engine.chosen_model import model_called
 from siglip_search.export.import_context import ImportOptions, import_contexts
 from siglip_search.models.spec import Precision
 from siglip_search.settings import models_directory
-from siglip_search.towers.qnn_target import CHIPS, find_target
+from siglip_search.towers.qnn_context import compiled_for
+from siglip_search.towers.qnn_graph import graph_facts
+from siglip_search.towers.qnn_target import CHIPS, DEFAULT_TARGET, find_target
 from siglip_search.typed_paths import absolute_path
+
+if TYPE_CHECKING:
+    from siglip_search.models.spec import ModelSpec
+    from siglip_search.towers.qnn_target import Target
 
 
 @click.command("import")
@@ -77,4 +83,13 @@ def import_(
         ),
         on_step=say,
     )
-    say(f"added {spec.name}; it runs on that chip only: --device npu, or --device npu-emulator")
+    chip = _chip(spec)
+    emulated = ", or --device npu-emulator" if chip == DEFAULT_TARGET else ""
+    say(f"added {spec.name}; it runs on {chip} only: --device npu{emulated}")
+
+
+def _chip(spec: ModelSpec) -> Target:
+    """Return the chip that a model's contexts were made for, as they say it themselves."""
+    facts = (graph_facts(path) for path in (spec.vision_path, spec.text_path))
+    said = next(one.compatibility for one in facts if one is not None and one.compatibility)
+    return compiled_for(said).targets[0]

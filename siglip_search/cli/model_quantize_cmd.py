@@ -106,7 +106,13 @@ def _quantize_w8a16(
 
     library = chosen_library()
     options = library.index_options()
-    say(f"quantising {reference.name} with your pictures; minutes, for a model of the usual size")
+
+    def on_begin() -> None:
+        say(
+            f"quantising {reference.name} with your pictures; minutes, for a model of the usual "
+            "size"
+        )
+
     made = make_w8a16(
         reference,
         models_directory(),
@@ -116,6 +122,7 @@ def _quantize_w8a16(
         limits=DecodeLimits(max_pixels=options.max_pixels, max_seconds=options.max_seconds),
         device=device,
         replace_old=replace,
+        on_begin=on_begin,
     )
     _say_made(reference, made.spec, made.picture_cosine, made.text_cosine)
     for tower, losses in made.losses.items():

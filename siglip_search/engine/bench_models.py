@@ -15,7 +15,7 @@ from siglip_search.engine.bench_timing import time_model
 from siglip_search.engine.calibration_record import calibration_record, is_calibrated
 from siglip_search.engine.comparison import Contender, compare_models
 from siglip_search.engine.query_phrases import PHRASES
-from siglip_search.errors import DeviceError
+from siglip_search.errors import SiglipSearchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,13 +39,17 @@ class BenchedModel:
         figures: How it agrees with the reference, by device; empty for the reference on the
             processor, which is what the others are compared with, and where nothing was compared.
         may_overlap: It was quantised with pictures of the user's, and with which was not noted.
-        failure: What broke the comparison off, of this model or another one; "" if nothing did.
+        compared: A comparison with the reference was tried, for there were pictures. Without
+            figures none of them could be used.
+        failure: What broke the comparison off, of this model or another one, and what can be done
+            about that; "" if nothing did.
     """
 
     spec: ModelSpec
     rows: tuple[TimedTower, ...]
     figures: dict[str, Figures] = field(default_factory=dict)
     may_overlap: bool = False
+    compared: bool = False
     failure: str = ""
 
     @property
@@ -76,12 +80,14 @@ class BenchListener:
 
     Attributes:
         on_row: Called with the model's name, the tower and the device before it is timed.
+        on_timed: Called with the model's name and what was measured, after each.
         on_comparison: Called with the seconds that comparing will take, roughly, and with the most
             pictures.
         on_progress: Called with the number of pictures compared so far.
     """
 
     on_row: Callable[[str, TowerName, BenchDevice], None] = lambda _model, _tower, _device: None
+    on_timed: Callable[[str, TimedTower], None] = lambda _model, _row: None
     on_comparison: Callable[[float, int], None] = lambda _seconds, _pictures: None
     on_progress: Callable[[int], None] = lambda _: None
 
@@ -98,6 +104,9 @@ def bench_models(
 ) -> list[BenchedModel]:
     """Time both towers of every model on every device, then compare what ran with the reference.
 
+    What was timed stays if a comparison fails, which takes place in this process; the failure is
+    noted with each model that was to be compared.
+
     Args:
         lineup: Who is compared with whom.
         paths: Pictures in the order in which they are taken; may be empty.
@@ -109,10 +118,6 @@ def bench_models(
 
     Returns:
         The reference first, then the variants in their order.
-
-    Raises:
-        ModelError: A variant is of another checkpoint, or a tower fails that could be timed.
-        WorkerError: The decoding processes cannot be started.
     """
     listener = listener or BenchListener()
     specs = (lineup.reference, *lineup.variants)
@@ -122,7 +127,12 @@ def bench_models(
         def on_row(tower: TowerName, device: BenchDevice, name: str = spec.name) -> None:
             listener.on_row(name, tower, device)
 
-        rows.append(tuple(time_model(spec, devices, callers=cores, on_row=on_row)))
+        def on_timed(row: TimedTower, name: str = spec.name) -> None:
+            listener.on_timed(name, row)
+
+        rows.append(
+            tuple(time_model(spec, devices, callers=cores, on_row=on_row, on_timed=on_timed))
+        )
     contenders = [
         Contender(spec, device)
         for spec, its in zip(specs, rows, strict=True)
@@ -131,11 +141,13 @@ def bench_models(
     ]
     compared: list[Figures] = []
     failure = ""
-    if contenders and paths and lineup.reference.variant is None:
+    tried = bool(contenders and paths) and lineup.reference.variant is None
+    if tried:
         held_out = frozenset[str]().union(
             *(calibration_record(spec.directory) or () for spec in lineup.variants)
         )
-        number = min(pictures, max(1, len(paths) - len(held_out)))
+        # How many of these pictures are held out shows only when they are decoded.
+        number = min(pictures, len(paths))
         everything = [row for its in rows for row in its]
         listener.on_comparison(_seconds_to_compare(everything, number, cores), number)
         try:
@@ -149,16 +161,17 @@ def bench_models(
                 held_out=held_out,
                 on_progress=listener.on_progress,
             )
-        except DeviceError as error:
-            failure = str(error)  # what was timed stays
+        except SiglipSearchError as error:
+            failure = f"{error}. {error.hint}" if error.hint else str(error)
     found = list(zip(contenders, compared, strict=bool(compared)))
     return [
         BenchedModel(
             spec,
             its,
             {who.device: figures for who, figures in found if who.spec == spec},
-            is_calibrated(spec) and calibration_record(spec.directory) is None,
-            failure,
+            may_overlap=is_calibrated(spec) and calibration_record(spec.directory) is None,
+            compared=tried,
+            failure=failure,
         )
         for spec, its in zip(specs, rows, strict=True)
     ]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from siglip_search.engine.query_phrases import PHRASES
 from siglip_search.errors import DeviceError, ModelError
 from siglip_search.models.model_folder import load_model_folder
 from siglip_search.towers.child_process import answer_parent, ask_child
+from siglip_search.towers.process_memory import peak_memory_bytes
 from siglip_search.towers.text import TextTower
 from siglip_search.towers.vision import VisionTower
 
@@ -48,7 +48,8 @@ _MOST_SECONDS: Final = 20.0
 _THROUGHPUT_SECONDS: Final = 1.5
 _MOST_ROUNDS: Final = 50
 _TIMEOUT_SECONDS: Final[dict[str, float]] = {"cpu": 600.0, "npu": 600.0, "npu-emulator": 3600.0}
-"""On the emulator a picture tower of the usual size takes minutes to open and minutes to run."""
+"""For the emulator there is room: a picture of SigLIP base at 384 px took it a minute to embed
+(docs/measurements/npu_true_shape.txt), larger towers and slower processors take longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ def time_model(
     *,
     callers: int,
     on_row: Callable[[TowerName, BenchDevice], None] = lambda _tower, _device: None,
+    on_timed: Callable[[TimedTower], None] = lambda _row: None,
 ) -> list[TimedTower]:
     """Time both towers of a model on each device, one after the other.
 
@@ -123,8 +125,9 @@ def time_model(
         devices: Usable ones.
         callers: Pictures embedded at the same time for throughput, >= 1.
         on_row: Called before each is measured.
+        on_timed: Called with each row.
     """
-    rows = []
+    rows: list[TimedTower] = []
     towers: tuple[TowerName, ...] = ("picture", "text")
     for device in devices:
         for tower in towers:
@@ -135,6 +138,7 @@ def time_model(
                 rows.append(TimedTower(tower, device, None, str(error), error.hint))
             else:
                 rows.append(TimedTower(tower, device, timing))
+            on_timed(rows[-1])
     return rows
 
 
@@ -240,21 +244,6 @@ def percentile_95(seconds: Sequence[float]) -> float | None:
     return sorted(seconds)[math.ceil(0.95 * len(seconds)) - 1]
 
 
-def peak_memory_bytes() -> int | None:
-    """Return the most physical memory that this process had; None where nothing tells."""
-    # On Linux not getrusage, which begins with the memory of the process that started this one.
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return 1024 * int(line.split()[1])
-    if sys.platform == "darwin":
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return None
-
-
 def _seconds_of(run: Callable[[int], None], number: int) -> float:
     started = time.perf_counter()
     run(number)
@@ -284,8 +273,13 @@ def _files_of(spec: ModelSpec, tower: TowerName) -> list[Path]:
 def _opened_bytes(spec: ModelSpec, tower: TowerName, opened: OpenedSession) -> int:
     files = _files_of(spec, tower)
     if opened.path not in files:
-        # A context that was compiled for this chip: its binary lies beside it and begins likewise.
-        files = list(opened.path.parent.glob(f"{opened.path.stem}*"))
+        # A context that was compiled for this chip: its binary lies beside it and begins likewise,
+        # as does the record of what it was compiled from, which is not opened.
+        files = [
+            path
+            for path in opened.path.parent.glob(f"{opened.path.stem}*")
+            if path.suffix != ".json"
+        ]
     return sum(path.stat().st_size for path in files)
 
 

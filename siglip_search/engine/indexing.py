@@ -152,6 +152,7 @@ def embed_known_pictures(
     *,
     stop: threading.Event,
     listener: IndexListener,
+    on_opened: Callable[[], None] = lambda: None,
 ) -> IngestReport:
     """Embed, with another model, the pictures that the library knows and can read now.
 
@@ -159,10 +160,12 @@ def embed_known_pictures(
 
     Args:
         store: Opened for writing.
-        spec: The model; its space is known to the store.
+        spec: The model.
         options: How the folders were indexed.
         stop: When set, computed vectors are committed and the run returns.
         listener: Who wants to know.
+        on_opened: Called once the tower is open, or if none is needed. When it returns, the store
+            must know the model's space.
 
     Raises:
         StoreError, ModelError, DeviceError, WorkerError: As in `Pipeline.run`.
@@ -174,7 +177,14 @@ def embed_known_pictures(
         for root_plan in survey.plans
     ]
     report = _carry_out(
-        store, spec, survey, options, stop=stop, listener=listener, switching_to=spec.name
+        store,
+        spec,
+        survey,
+        options,
+        stop=stop,
+        listener=listener,
+        on_opened=on_opened,
+        switching_to=spec.name,
     )
     report.stopped = stop.is_set()
     return report
@@ -300,6 +310,7 @@ def _carry_out(
     *,
     stop: threading.Event,
     listener: IndexListener,
+    on_opened: Callable[[], None] = lambda: None,
     switching_to: str | None = None,
 ) -> IngestReport:
     sizes = [
@@ -307,6 +318,7 @@ def _carry_out(
     ]
     report = record_without_reading(store, survey.plans)
     if not sizes:
+        on_opened()
         return report
     tower = VisionTower(
         spec,
@@ -315,6 +327,7 @@ def _carry_out(
         substitutes=partial(substitutes_on_cpu, spec),
         on_notice=report.warnings.append,
     )
+    on_opened()
     if not stop.is_set():  # it may have been while a large tower was loading
         cost = len(sizes) * _seconds_per_picture(tower, spec) + sum(sizes) * DECODE_SECONDS_PER_BYTE
         listener.on_estimate(Estimate(len(sizes), cost / options.jobs, switching_to))

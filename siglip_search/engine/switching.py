@@ -15,9 +15,9 @@ from siglip_search.engine.chosen_model import (
     space_of,
 )
 from siglip_search.engine.indexing import embed_known_pictures, index_paths
-from siglip_search.errors import ModelError
+from siglip_search.errors import DeviceError, ModelError
 from siglip_search.settings import models_directory
-from siglip_search.towers.devices import is_compiled
+from siglip_search.towers.devices import is_compiled, refuse_missing_device
 from siglip_search.towers.text import TextTower
 
 if TYPE_CHECKING:
@@ -103,7 +103,9 @@ def index_and_switch(
 ) -> IngestReport:
     """Bring the library up to date, then go on with the change of model if there is one.
 
-    New pictures are embedded with the answering model first, so that they are found at once.
+    New pictures are embedded with the answering model first, so that they are found at once. Where
+    a picture tower cannot be opened, nothing has begun: a change of model is not remembered, and a
+    library that was empty stays empty.
 
     Args:
         store: Opened for writing.
@@ -119,7 +121,14 @@ def index_and_switch(
             committed stays.
     """
     started = time.monotonic()
-    report = index_paths(store, models.first, paths, options, stop=stop, listener=listener)
+    refuse_missing_device(options.device)  # also where no tower would be opened
+    roots_before, spaces_before = store.roots(), store.spaces()
+    try:
+        report = index_paths(store, models.first, paths, options, stop=stop, listener=listener)
+    except (DeviceError, ModelError):
+        if not roots_before:
+            _empty_again(store, spaces_before)
+        raise
     active = store.active_space()
     if models.coming is not None and active is not None:
         coming = space_of(models.coming)
@@ -128,12 +137,17 @@ def index_and_switch(
                 f"the model that made this library, {active.model}, is not on this machine (in "
                 f"that version): new pictures are found once {models.coming.name} has taken over"
             )
-        with store.write() as writer:
-            writer.ensure_space(coming)
-            writer.prepare_space(coming.key)
-        if not stop.is_set():
+
+        def begin() -> None:
+            with store.write() as writer:
+                writer.ensure_space(coming)
+                writer.prepare_space(coming.key)
+
+        if stop.is_set():
+            begin()
+        else:
             again = embed_known_pictures(
-                store, models.coming, options, stop=stop, listener=listener
+                store, models.coming, options, stop=stop, listener=listener, on_opened=begin
             )
             report.embedded += again.embedded
             report.failed += again.failed
@@ -151,6 +165,18 @@ def index_and_switch(
         )
     report.seconds = time.monotonic() - started
     return report
+
+
+def _empty_again(store: Store, spaces_before: Sequence[Space]) -> None:
+    """Take back what a first run has noted before it failed, unless it has committed pictures."""
+    roots, spaces = store.roots(), store.spaces()
+    if any(True for root in roots for _ in store.files(root.id)):
+        return
+    with store.write() as writer:
+        for root in roots:
+            writer.drop_root(root.id)
+        for key in {space.key for space in spaces} - {space.key for space in spaces_before}:
+            writer.drop_space(key)
 
 
 def _switch_if_complete(

@@ -26,7 +26,7 @@ from siglip_search.models.files import install_folder, staging_folder, storage_e
 from siglip_search.models.model_folder import load_model_folder
 from siglip_search.models.model_toml import model_toml
 from siglip_search.models.spec import MIN_MEAN_COSINE, MIN_RECALL_AT_10, MODEL_FILE
-from siglip_search.towers.devices import list_devices
+from siglip_search.towers.devices import refuse_missing_device
 from siglip_search.towers.text import TextTower
 from siglip_search.towers.vision import VisionTower
 
@@ -131,6 +131,7 @@ def make_w8a16(
     limits: DecodeLimits,
     device: Device = "auto",
     replace_old: bool = False,
+    on_begin: Callable[[], None] = lambda: None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> MadeW8A16:
     """Make and install the model `NAME-w8a16` from the installed model `NAME`.
@@ -148,6 +149,7 @@ def make_w8a16(
         limits: What decoding one picture may cost.
         device: Where the new towers are measured; without an NPU, "auto" simulates.
         replace_old: Take the place of a variant that is there already.
+        on_begin: Called once everything that can be refused at once has been looked at.
         on_progress: Called with the number of pictures embedded so far, in each try.
 
     Raises:
@@ -160,7 +162,7 @@ def make_w8a16(
 
     name = refuse_unsuitable(reference, "w8a16", models_dir, replace_old=replace_old)
     import_onnx()  # this and the device before minutes of work
-    _refuse_missing_device(device)
+    refuse_missing_device(device)
     pixels = _decoded(reference, paths, pictures, cores=cores, limits=limits)
     number = min(PICTURE_SAMPLES, max(len(pixels) - pictures, len(pixels) // 2))
     if number < LEAST_SAMPLES:
@@ -169,6 +171,7 @@ def make_w8a16(
             f"{LEAST_SAMPLES + min(pictures, LEAST_SAMPLES)}, and there are {len(pixels)}",
             hint="Name a folder that has more: --data FOLDER; or index some first.",
         )
+    on_begin()
     maker = _Maker(reference, name, pixels[:number])
     gate = None
     if pictures:
@@ -212,14 +215,6 @@ def make_w8a16(
             )
     except OSError as error:
         raise storage_error(f"the model {name!r} cannot be made", error) from error
-
-
-def _refuse_missing_device(device: Device) -> None:
-    for report in list_devices() if device in {"npu", "npu-emulator"} else ():
-        if report.name == device and not report.usable:
-            raise DeviceError(
-                f"--device {device} cannot be used: {report.reason}", hint=report.hint
-            )
 
 
 def _decoded(

@@ -39,10 +39,12 @@ if TYPE_CHECKING:
 
 _MODULE: Final = "siglip_search.export.compile_context"  # not __name__, which is __main__ there
 _TIMEOUT_SECONDS: Final = 3600.0
-"""SigLIP base at 384 px needs 46 s on two cores; the largest known tower ten times that."""
+"""SigLIP base at 384 px took 30 s for a tower on two busy cores (docs/npu.md); there is room."""
 
 _LAST_WITHOUT_FLOATS: Final = 68
 """Newest version of the Hexagon processor that computes with integers only."""
+
+_NO_ROOM: Final = "Failed to write"
 
 _TITLES: Final = {"vision": "picture tower", "text": "text tower"}
 
@@ -230,6 +232,13 @@ def _compile(
             ).compile_to_file(os.fspath(made))
     except load_errors() as error:
         reason = _reason(first_line(error))
+        if reason.startswith(_NO_ROOM):
+            # Of a full disk the runtime says no more than this. The file itself is in a folder of
+            # ours beside the chips', which nobody knows.
+            raise ModelError(
+                f"{made.parent.parent} cannot be written: {reason.rstrip('.')}",
+                hint="The disk is probably full: make room and try again.",
+            ) from error
         hint = f"Try towers made for it: siglip-search model export {model} --batch 1"
         if not free:
             # A session tells more: which operators are in the way.
@@ -279,7 +288,7 @@ def _free_axes(path: Path, shape: tuple[int, ...], *, model: str) -> dict[str, i
         )
     except load_errors() as error:
         raise ModelError(
-            f"{path} cannot be loaded as an ONNX model: {first_line(error)}",
+            f"{path} cannot be loaded as an ONNX model: {_reason(first_line(error))}",
             hint="The file is damaged or incomplete: fetch or add the model again.",
         ) from error
     found: dict[str, int] = {}

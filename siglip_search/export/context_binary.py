@@ -207,7 +207,7 @@ def _read(path: Path) -> dict[str, Any]:
         status = describe(handle, content, len(content), ctypes.byref(found))
     # What was found is freed with the handle, which is never done: the process ends soon.
     if status != 0:
-        raise ModelError(f"{path} is no QNN context binary (error {status})", hint=_DAMAGED_HINT)
+        raise ModelError(f"{path} is no QNN context binary", hint=_DAMAGED_HINT)
     try:
         return _described(_Memory(found.value), path, len(content))
     except ValueError as error:

@@ -48,6 +48,7 @@ _MODULE: Final = "siglip_search.export.import_context"  # not __name__, which is
 _TIMEOUT_SECONDS: Final = 600.0
 _FOLDER: Final = "context"
 """Where the binaries and the files that wrap them are in the new model's folder."""
+_WORDS: Final = {"vision": "picture", "text": "text"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +107,13 @@ def import_contexts(
         facts = replace(base, vision=vision)
     towers: dict[Tower, _Tower] = {}
     for path in _binaries(source):
-        on_step(f"reading {path}")
+        if path.is_file():  # else the next line says so at once
+            on_step(f"reading {path}")
         binary = read_context_binary(path)
         tower, io = fit_tower(binary, facts)
         if tower in towers:
             raise ModelError(
-                f"{path} and {towers[tower].binary.path} are both a {tower} tower",
+                f"{path} and {towers[tower].binary.path} are both a {_WORDS[tower]} tower",
                 hint="Name one of them, or a folder with one for each tower.",
             )
         towers[tower] = _Tower(binary, io)
@@ -125,7 +127,7 @@ def import_contexts(
         models_dir.mkdir(parents=True, exist_ok=True)
         with staging_folder(models_dir, name) as staged:
             for tower, one in towers.items():
-                on_step(f"opening the {tower} tower for {target}")
+                on_step(f"opening the {_WORDS[tower]} tower for {target}")
                 wrapped = _write_tower(staged / _FOLDER, tower, one, target, qairt)
                 _open_apart(wrapped, target, source=one.binary.path)
             _write_rest(staged, facts, base, towers, name=name, options=options)
@@ -256,7 +258,7 @@ def _write_rest(
     described = replace(
         facts,
         name=name,
-        title=f"{base.title}, ready-made {' and '.join(towers)} context",
+        title=f"{base.title}, ready-made {' and '.join(_WORDS[one] for one in towers)} context",
         vision=vision,
         text=text,
         variant=VariantSpec(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+import tempfile
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
+from siglip_index.durable_files import write_durably
 from siglip_search.errors import PathError, SiglipSearchError
 
 if TYPE_CHECKING:
@@ -70,7 +74,9 @@ def check_chart(path: Path) -> None:
     if path.suffix.lower() not in SUFFIXES:
         raise PathError(
             f"{path} is no name for a chart: it must end in {' or '.join(SUFFIXES)}",
-            hint=f"Name it, for example, {path.with_suffix('.png').name}.",
+            # A name such as ".png" is all stem, and has no suffix to change.
+            hint="Name it, for example, "
+            + ("bench.png." if path.name.startswith(".") else f"{path.with_suffix('.png').name}."),
         )
     if path.is_dir():
         raise PathError(f"{path} is a folder", hint="Name a file.")
@@ -79,11 +85,17 @@ def check_chart(path: Path) -> None:
             f"the chart {path} cannot be written: there is no folder {path.parent}",
             hint="Make the folder first, or name another file.",
         )
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
+    try:
+        if path.exists() and not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        # Really: a folder's permissions do not say what its file system takes.
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".bench-"):
+            pass
+    except OSError as error:
         raise PathError(
-            f"the chart {path} cannot be written: permission denied",
+            f"the chart {path} cannot be written: {error.strerror or error}",
             hint="Name a file in a folder of your own.",
-        )
+        ) from error
     if find_spec("matplotlib") is None:
         raise SiglipSearchError(
             "a chart needs the package matplotlib, which is not installed",
@@ -93,6 +105,8 @@ def check_chart(path: Path) -> None:
 
 def save_bench_chart(bars: Sequence[BenchBar], path: Path, *, title: str) -> None:
     """Draw the bars and write them to a file, whose suffix names the format.
+
+    A former file is replaced once the new one is whole.
 
     Args:
         bars: From top to bottom, at least one.
@@ -117,8 +131,10 @@ def save_bench_chart(bars: Sequence[BenchBar], path: Path, *, title: str) -> Non
     left.set_yticks(range(len(bars)), [_label(bar) for bar in bars])
     left.invert_yaxis()
     figure.supxlabel(title, x=0.01, ha="left", color=_FAINT, size=8, parse_math=False)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=path.suffix[1:].lower())
     try:
-        figure.savefig(path)
+        write_durably(path, lambda file: file.write(drawn.getbuffer()))
     except OSError as error:
         raise PathError(
             f"the chart {path} cannot be written: {error.strerror or error}",

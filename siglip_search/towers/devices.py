@@ -157,7 +157,7 @@ def open_session(
             return _on_npu("npu", path, steps_down, compiled=compiled, target=target, model=model)
         except (ModelError, DeviceError) as error:
             why = f"the NPU does not take it: {error}"
-            _log.warning("%s runs on the CPU: %s %s", path, why, error.hint)
+            _log.warning("%s; the tower runs on the CPU. %s", error, error.hint)
     steps_down.append(why)
     return _on_cpu(path, threads=threads, one_shot=False, why=why, steps_down=steps_down)
 
@@ -166,6 +166,21 @@ def is_compiled(path: Path) -> bool:
     """Tell whether a tower's file is a context compiled for an NPU, which no processor runs."""
     facts = graph_facts(path)
     return facts is not None and facts.compiled
+
+
+def refuse_missing_device(device: Device) -> None:
+    """Raise if a device that was asked for by name cannot be used here.
+
+    Takes a second the first time, where the extra `npu` is installed. "auto" and "cpu" always can.
+
+    Raises:
+        DeviceError: Why it cannot, with what can be done about that.
+    """
+    match device:
+        case "npu" | "npu-emulator":
+            from siglip_search.towers.qnn_chip import this_processor
+
+            _refuse_unusable(_npu_report(device, this_processor(), target=None))
 
 
 def forget_probes() -> None:
@@ -188,7 +203,7 @@ def _on_cpu(
     if is_compiled(path):
         raise ModelError(
             f"{path} is compiled for an NPU and cannot run on the CPU",
-            hint="Name the ONNX file that it was compiled from, or use --device npu.",
+            hint="Use the model that it was made from, or --device npu.",
         )
     session = CpuSession(path, threads=threads, one_shot=one_shot)
     return OpenedSession(session, "cpu", path, why, tuple(steps_down))
@@ -209,25 +224,32 @@ def _on_npu(
     from siglip_search.towers.session_qnn import QnnSession
 
     processor = this_processor()
-    report = _npu_report(device, processor, target=target)
-    if not report.usable:
-        raise DeviceError(f"--device {device} cannot be used: {report.reason}", hint=report.hint)
+    _refuse_unusable(_npu_report(device, processor, target=target))
     emulator = device == "npu-emulator"
     chip = _target(device, processor, target)
-    # The chip's own first: each of the others would be refused aloud.
+    # The chip's own first: none of the others is looked at then.
     own = None if chip is None else chip_folder(chip.name)
     for context in sorted(compiled, key=lambda one: one.parent.name != own):
         try:
             session = QnnSession(context, target=chip, emulator=emulator, model=model)
         except ModelError as error:
             steps_down.append(str(error))
-            _log.warning("%s is not used: %s %s", context, error, error.hint)
+            # That other chips' are left alone is as it should be.
+            level = logging.WARNING if context.parent.name == own else logging.INFO
+            _log.log(level, "%s. %s", error, error.hint)
         else:
             why, steps = f"compiled for {chip}", tuple(steps_down)
             return OpenedSession(session, device, context, why, steps, session.assignment)
     session = QnnSession(path, target=chip, emulator=emulator, model=model)
     why = f"prepared for {chip or 'the chip in place'}"
     return OpenedSession(session, device, path, why, tuple(steps_down), session.assignment)
+
+
+def _refuse_unusable(report: DeviceReport) -> None:
+    if not report.usable:
+        raise DeviceError(
+            f"--device {report.name} cannot be used: {report.reason}", hint=report.hint
+        )
 
 
 def _cpu_report(processor: Processor) -> DeviceReport:
@@ -249,6 +271,8 @@ def _npu_report(device: NpuKind, processor: Processor, *, target: Target | None)
         arch, title, notice = "arm64", processor.description, ""
         where = "a Qualcomm NPU is in arm64 machines"
         elsewhere = "Use --device cpu; --device npu-emulator runs the NPU's code on x86-64."
+        if sys.platform == "win32":  # where a Python for x86-64 runs on arm64 too
+            elsewhere += " On a Snapdragon machine install Python for arm64."
     else:
         arch, notice = "x86-64", EMULATOR_NOTICE
         title = next((known.title for known in CHIPS.values() if known.target == chip), str(chip))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any, Final
 
 from siglip_search.towers.session import TensorInfo
@@ -67,5 +68,6 @@ def tensor_info(node: Any) -> TensorInfo:
 
 
 def first_line(error: BaseException) -> str:
-    """Return an error's first line; ONNX Runtime's go on with dumps."""
-    return str(error).strip().split("\n", 1)[0]
+    """Return an error's first line; ONNX Runtime's begin with numbers of its own, end in dumps."""
+    line = str(error).strip().split("\n", 1)[0]
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", line)

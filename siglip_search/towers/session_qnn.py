@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from siglip_search.errors import DeviceError, ModelError
+from siglip_search.models.spec import CONTEXTS_FOLDER
 from siglip_search.towers.onnx_header import token_table_rows
 from siglip_search.towers.onnx_runtime import (
     LOG_FATAL,
@@ -34,7 +36,6 @@ from siglip_search.towers.session import Assignment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
     from siglip_search.towers.qnn_graph import GraphFacts, GraphInput
     from siglip_search.towers.qnn_target import Target
     from siglip_search.towers.session import TensorInfo
+
+_PROGRAM: Final = Path(__file__).resolve().parents[1]
+"""A tower in here came with the program, whose files stay as they are: nothing is compiled."""
 
 _REFUSED_SHOWN: Final = 3
 """How many of the operators that the NPU does not take an error names."""
@@ -186,14 +190,15 @@ class QnnSession:
             if "EpContext" in reason:
                 raise ModelError(
                     f"{self._path} is a compiled context that cannot be read: {_qnn_reason(error)}",
-                    hint=f"Make it again: siglip-search model compile {model} --target "
-                    f"{self._target or 'CHIP'}",
+                    hint=_another_context(self._path, model, self._target),
                 ) from error
             if "QNN" in reason:
                 raise ModelError(
                     f"{self._path} cannot be prepared for the NPU: {_qnn_reason(error)}",
                     hint=self._preparation_hint(model),
                 ) from error
+            # The runtime names the file once more: "Load model from FILE failed:REASON."
+            reason = reason.rpartition(" failed:")[2].rstrip(".")
             raise ModelError(
                 f"{self._path} cannot be loaded as an ONNX model: {reason}",
                 hint="The file is damaged or incomplete: fetch or add the model again.",
@@ -248,25 +253,37 @@ def _check_facts(path: Path, facts: GraphFacts, *, target: Target | None, model:
         if reason is not None:
             raise ModelError(
                 f"{path} is a compiled context that does not fit: {reason}",
-                hint=f"Make one that does: siglip-search model compile {model} --target "
-                f"{target or 'CHIP'}",
+                hint=_another_context(path, model, target),
             )
     dynamic = facts.dynamic_input
     if dynamic is not None:
         raise ModelError(
             f"{path} takes {dynamic.name} of shape {_shape(dynamic)}, and an NPU only fixed shapes",
-            hint=f"Compiling fixes them: siglip-search model compile {model} --target "
+            hint=f"Quantising fixes them: siglip-search model quantize {model} --precision w8a16"
+            if path.is_relative_to(_PROGRAM)
+            else f"Compiling fixes them: siglip-search model compile {model} --target "
             f"{target or 'CHIP'}",
         )
     batched = facts.batched_input
     if batched is not None:
         # onnxruntime-qnn 2.7.0 computes the first row of a batch rightly and says nothing of the
-        # others: a text tower's were at cosine 0.83 (LayerNormalization after Gather and Add).
+        # others, which came out wrong in a text tower (LayerNormalization after Gather and Add).
         raise ModelError(
             f"{path} takes {batched.name} of shape {_shape(batched)}, and an NPU's numbers can be "
             "wrong beyond the first row",
             hint=f"Make static towers: siglip-search model export {model} --batch 1",
         )
+
+
+def _another_context(path: Path, model: str, target: Target | None) -> str:
+    """Return the hint that tells how to come by a context that fits."""
+    if path.parent.parent.name == CONTEXTS_FOLDER:
+        return (
+            f"Make one that does: siglip-search model compile {model} --target {target or 'CHIP'}"
+        )
+    return (
+        "Import a binary for this chip and runtime: siglip-search model import FILE.bin --as NAME"
+    )
 
 
 def _shape(tensor: GraphInput) -> str:

@@ -40,6 +40,9 @@ def test_json_is_one_object_and_nothing_else() -> None:
 
 def test_people_see_each_device_with_its_state_and_what_can_be_done() -> None:
     lines = printed().splitlines()
+    for device in json.loads(printed("--json"))["devices"]:
+        if not device["usable"]:  # why not, before anything else
+            assert f"{device['name']:12}  not usable  {device['reason']}" in "\n".join(lines)
     assert [line.split()[0] for line in lines if not line.startswith(" ")] == [
         "npu", "cpu", "npu-emulator", "auto", "runtime",
     ]  # fmt: skip

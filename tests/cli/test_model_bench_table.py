@@ -171,3 +171,15 @@ def test_the_emulators_time_is_in_no_chart(benched: list[BenchedModel]) -> None:
         assert (bar.pictures_per_second, bar.query_ms) == (None, None)
     assert bars[1].absence == "not measured"
     assert "emulated" in bars[2].absence
+
+
+def test_one_node_is_explained(
+    benched: list[BenchedModel],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    note = "Nodes 1/0: a compiled context is one node."
+    assert note not in printed(benched, None, capsys, monkeypatch)
+    row = TimedTower("text", "npu", replace(EMULATED, nodes_npu=1))
+    compiled = replace(benched[1], rows=(row,))
+    assert note in printed([benched[0], compiled], None, capsys, monkeypatch)

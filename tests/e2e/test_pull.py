@@ -141,8 +141,8 @@ def test_the_list_says_whether_a_variant_agrees(cli: CommandLine, hub: Hub) -> N
     assert "  size unknown, Apache-2.0. " in cli("model", "list").text
     cli("model", "pull", "--precision", "int8", "tiny")
     assert models(cli)["tiny"]["agreement"] is None
-    assert models(cli)["tiny-int8"]["agreement"] == "not compared with tiny yet"
-    assert "on disk, not compared with tiny yet." in cli("model", "list").text
+    assert models(cli)["tiny-int8"]["agreement"] == "not yet shown to agree with tiny"
+    assert "on disk, not yet shown to agree with tiny." in cli("model", "list").text
     path = models_directory() / "tiny-int8" / "model.toml"
     text = path.read_text(encoding="utf-8")
     for recall, words in ((0.99, "agrees with tiny"), (0.5, "differs from tiny")):

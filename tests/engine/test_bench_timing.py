@@ -16,7 +16,9 @@ from siglip_search.engine.bench_timing import (
     time_model,
     timed_runs,
 )
+from siglip_search.export.compile_context import compile_model
 from siglip_search.models.model_folder import load_model_folder
+from siglip_search.towers.qnn_target import DEFAULT_TARGET
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,3 +137,21 @@ def test_on_the_emulator_nodes_are_told_and_throughput_is_not(
         assert timing.nodes_npu > 10
         assert timing.nodes_cpu == 0
         assert timing.pictures_per_second is None
+
+
+@needs_emulator[0]
+@needs_emulator[1]
+def test_of_a_compiled_context_the_files_that_are_opened_are_counted(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "mine")
+    spec = load_model_folder(tmp_path / "mine")
+    compile_model(spec, DEFAULT_TARGET)
+    contexts = spec.directory / "contexts" / DEFAULT_TARGET.name
+    assert (contexts / "text.json").exists()  # the record, which is not opened
+    row = time_model(spec, ["npu-emulator"], callers=1)[1]
+    assert row.timing is not None
+    opened = [path for path in contexts.glob("text*") if path.suffix != ".json"]
+    assert len(opened) == 2
+    assert row.timing.file_bytes == sum(path.stat().st_size for path in opened)
+    assert (row.timing.nodes_npu, row.timing.nodes_cpu) == (1, 0)

@@ -292,6 +292,35 @@ def test_the_command_says_one_thing_and_ends_with_2_or_goes_on(
     assert run("verify", "--library", library, monkeypatch=monkeypatch) == 0
 
 
+@pytest.mark.parametrize("device", ["npu", "npu-emulator"])
+def test_a_device_that_is_not_there_is_refused_before_anything_changes(
+    npu: FailingNpu,
+    tiny: ModelSpec,
+    folder: Path,
+    library: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    device: str,
+) -> None:
+    npu.crashed = "it is broken"
+    command = ["index", "--library", library, "--model", tiny.name, folder]
+    assert run(*command, "--device", device, monkeypatch=monkeypatch) == 2
+    refusal = [f"siglip-search: --device {device} cannot be used: it is broken", "  Mend it."]
+    assert capsys.readouterr().err.splitlines() == refusal
+    with open_library(library) as opened:
+        assert (opened.roots(), opened.status().spaces) == ([], ())
+    assert run(*command, monkeypatch=monkeypatch) == 0
+    # With nothing to embed; and with everything, by another model.
+    for name in (tiny.name, "demo"):
+        command = ["index", "--library", library, "--model", name, "--device", device]
+        capsys.readouterr()
+        assert run(*command, monkeypatch=monkeypatch) == 2
+        assert capsys.readouterr().err.splitlines() == refusal
+        assert run("status", "--library", library, monkeypatch=monkeypatch) == 0
+        assert "switching to" not in capsys.readouterr().out
+    assert npu.sessions == 0
+
+
 def test_questions_to_a_library_that_stays_open_go_on_on_the_processor(
     npu: FailingNpu, tiny: ModelSpec, folder: Path, library: Path
 ) -> None:

@@ -288,6 +288,57 @@ def test_model_that_cannot_answer_never_takes_over(indexed: Path, tiny: str) -> 
         assert library.index().model == tiny
 
 
+def test_change_to_a_model_whose_picture_tower_does_not_open_has_not_begun(
+    indexed: Path, tiny: str
+) -> None:
+    vision = models_directory() / tiny / "vision.onnx"
+    whole = vision.read_bytes()
+    vision.write_bytes(whole[:1000])
+    with open_library(indexed, model=tiny) as library, pytest.raises(ModelError, match="vision"):
+        library.index()
+    vision.write_bytes(whole)
+    with open_library(indexed) as library:
+        status = library.status()
+        assert (status.model, status.coming) == ("demo", None)
+        assert [usage.space.model for usage in status.spaces] == ["demo"]
+        report = library.index()
+        assert (report.embedded, report.model, report.switching_to) == (0, "demo", None)
+    with open_library(indexed, model=tiny) as library:
+        assert library.index().model == tiny
+    assert verify(indexed).is_whole
+
+
+def test_change_that_is_stopped_before_it_began_is_remembered(indexed: Path, tiny: str) -> None:
+    stop = threading.Event()
+    stop.set()
+    with open_library(indexed, model=tiny) as library:
+        assert library.index(stop=stop).stopped
+    with open_library(indexed) as library:
+        assert library.status().coming == tiny
+        assert library.index().model == tiny
+
+
+@pytest.mark.parametrize("chosen_before", [False, True])
+def test_first_run_that_cannot_open_its_tower_leaves_an_empty_library(
+    tmp_path: Path, pictures: Path, tiny: str, chosen_before: bool
+) -> None:
+    vision = models_directory() / tiny / "vision.onnx"
+    whole = vision.read_bytes()
+    with open_library(tmp_path / "new", model=None if chosen_before else tiny) as library:
+        if chosen_before:
+            library.use_model(tiny)
+        vision.write_bytes(whole[:1000])
+        with pytest.raises(ModelError, match="vision"):
+            library.index([pictures])
+        status = library.status()
+        assert library.roots() == []
+        assert [usage.space.model for usage in status.spaces] == [tiny] * chosen_before
+        assert status.model == (tiny if chosen_before else None)
+        vision.write_bytes(whole)
+        assert library.index([pictures]).added > 0
+    assert verify(tmp_path / "new").is_whole
+
+
 def test_model_of_a_library_without_pictures_can_be_removed(tmp_path: Path, tiny: str) -> None:
     with open_library(tmp_path / "new") as library:
         library.use_model(tiny)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import shutil
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -99,7 +100,7 @@ def test_a_model_with_contexts_for_other_chips_alone_runs_as_the_tower_that_it_h
 ) -> None:
     spec = load_model_folder(random_tower.write_random_model(tmp_path / "mine", batch=1))
     compile_model(spec, OTHER)
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         tower = TextTower(spec, device="npu-emulator")
     assert tower.opened.path == spec.text_path
     assert any("compiled for 8gen3, and this is x-elite" in why for why in tower.opened.steps_down)
@@ -226,6 +227,24 @@ def test_a_compiler_that_does_not_end_is_one_error(spec: ModelSpec) -> None:
         compile_model(spec, DEFAULT_TARGET, timeout_seconds=0.05)
     assert str(spec.vision_path) in str(caught.value)
     assert caught.value.hint
+    assert not (spec.directory / "contexts").exists()
+
+
+@with_npu
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of a file's size there")
+def test_a_full_disk_is_named_and_not_the_tower(spec: ModelSpec) -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # What a child may write, in the place of a disk that has no more room.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(ModelError) as caught:
+            compile_model(spec, DEFAULT_TARGET)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(caught.value).startswith(f"{spec.directory / 'contexts'} cannot be written: Failed")
+    assert caught.value.hint == "The disk is probably full: make room and try again."
     assert not (spec.directory / "contexts").exists()
 
 

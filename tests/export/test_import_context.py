@@ -237,6 +237,7 @@ def test_what_is_no_binary_is_one_error_and_leaves_nothing(
         imported(path, base)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert "(error" not in str(caught.value)  # the library's numbers say nothing to anybody
     assert caught.value.hint
     assert not models_directory().exists()
 
@@ -300,7 +301,7 @@ def test_two_binaries_of_one_tower_and_a_wrong_chip_are_refused(
 ) -> None:
     for name in ("nchw", "nhwc"):
         shutil.copy(binaries(name), tmp_path)
-    with pytest.raises(ModelError, match="are both a vision tower"):
+    with pytest.raises(ModelError, match="are both a picture tower"):
         imported(tmp_path, base)
     with pytest.raises(ModelError, match=r"the chips differ .*x-elite, --target: 8gen3"):
         imported(binaries("nchw"), base, target=CHIPS["8gen3"].target)
@@ -334,9 +335,27 @@ def test_the_command_installs_and_replaces(binaries: Callable[[str], Path], stat
         result = CliRunner().invoke(import_, arguments + extra)
         assert result.exception is None
         assert result.stdout == ""
-        assert "added random-tiny-x-elite" in result.stderr
+        assert result.stderr.endswith(
+            "added random-tiny-x-elite; it runs on x-elite only: --device npu, or --device "
+            "npu-emulator\n"
+        )
     result = CliRunner().invoke(import_, arguments)
     assert "installed already" in str(result.exception)
+
+
+@with_npu
+def test_the_emulator_is_named_only_for_the_chip_that_it_plays(
+    static: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(static, models_directory() / "random-tiny")
+    context = tmp_path / "context.onnx"
+    compile_context(static / "text.onnx", context, soc_model=88, htp_arch=81)
+    arguments = [str(tmp_path / "context_qnn.bin"), "--as", "random-tiny"]
+    result = CliRunner().invoke(import_, arguments)
+    assert result.exception is None
+    assert result.stderr.endswith(
+        "added random-tiny-x2-elite; it runs on x2-elite only: --device npu\n"
+    )
 
 
 # Without an emulator: what is decided by what a binary says of itself.
@@ -457,3 +476,10 @@ def test_the_file_around_a_context_is_sound_onnx(base: ModelSpec) -> None:
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     assert metadata["ep_compatibility_info.QNNExecutionProvider"] == "v2:6:2.51.0:5.51.0:73:60:0:0"
     assert ContextIO.from_json(metadata[METADATA_KEY]) == io
+
+
+def test_nothing_is_announced_of_a_file_that_is_not_there(base: ModelSpec, tmp_path: Path) -> None:
+    steps: list[str] = []
+    with pytest.raises(ModelError, match="is no file"):
+        import_contexts(tmp_path / "no.bin", base, tmp_path / "models", on_step=steps.append)
+    assert steps == []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from typing import TYPE_CHECKING
+import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -12,9 +13,6 @@ from PIL import Image
 from siglip_search.errors import PathError, SiglipSearchError
 from siglip_search.render import bench_chart
 from siglip_search.render.bench_chart import BenchBar, check_chart, save_bench_chart
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BARS = [
     BenchBar("a-model", "cpu", "fp32", 3.1, 70.2, "original", ""),
@@ -43,8 +41,21 @@ def test_a_place_that_takes_no_file_is_named(
         check_chart(tmp_path / "folder.png")
     # Whoever runs the tests as root may write everywhere.
     monkeypatch.setattr(bench_chart.os, "access", lambda _path, _mode: False)
-    with pytest.raises(PathError, match="permission denied"):
+    (tmp_path / "chart.png").touch()
+    with pytest.raises(PathError, match="cannot be written: Permission denied"):
         check_chart(tmp_path / "chart.png")
+
+
+def test_a_name_that_is_all_suffix_gets_a_whole_example(tmp_path: Path) -> None:
+    with pytest.raises(PathError) as caught:
+        check_chart(tmp_path / ".png")
+    assert caught.value.hint == "Name it, for example, bench.png."
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder that takes no files")
+def test_a_file_system_that_takes_no_file_is_found_out_by_trying() -> None:
+    with pytest.raises(PathError, match=r"/proc/chart\.png cannot be written"):
+        check_chart(Path("/proc/chart.png"))
 
 
 def test_without_matplotlib_the_install_line_is_given(
@@ -74,3 +85,22 @@ def test_a_chart_can_be_scaled_and_replaced(tmp_path: Path) -> None:
     save_bench_chart(BARS[1:2], path, title="nothing was measured")
     assert "<svg" in path.read_text(encoding="utf-8")
     assert os.listdir(tmp_path) == ["chart.svg"]
+
+
+@needs_matplotlib
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of a file's size there")
+def test_a_chart_for_which_there_is_no_room_leaves_the_former(tmp_path: Path) -> None:
+    import resource
+
+    path = tmp_path / "chart.png"
+    save_bench_chart(BARS[1:2], path, title="the former")
+    former = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(PathError, match=r"chart\.png cannot be written"):
+            save_bench_chart(BARS, path, title="too large")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == former
+    assert os.listdir(tmp_path) == ["chart.png"]

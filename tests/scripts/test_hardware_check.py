@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from npu_emulator import needs_emulator
 
+from siglip_search.engine.agreement import Figures
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -71,7 +75,9 @@ class TestOnTheEmulator:
         for told in (text, json.dumps(report)):
             assert "grace" not in told
             assert str(tmp_path) not in told
-            assert not platform.node() or f" {platform.node()} " not in told
+            assert not platform.node() or not re.search(
+                rf"(?<!\w){re.escape(platform.node())}(?!\w)", told, re.IGNORECASE
+            )
         for name, figure in (("fp16", "least cosine"), ("context", "loading its context, s")):
             (one,) = (one for one in report["checks"] if one["name"] == name)
             assert f"- {figure}: {one['figures'][figure]}\n" in text
@@ -81,9 +87,13 @@ class TestOnTheEmulator:
     ) -> None:
         status, report, text = check(tmp_path, "--quick")
         states = {one["name"]: one["status"] for one in report["checks"]}
-        assert status == 1
-        assert [name for name, state in states.items() if state == "fail"] == ["machine", "devices"]
-        assert states["fp16"] == "not possible"
+        assert status == 2  # nothing passed
+        assert report["finished"]
+        assert [name for name, state in states.items() if state == "fail"] == ["devices"]
+        # It is no processor that anybody should report.
+        assert states["machine"] == states["fp16"] == "not possible"
+        assert "On a Snapdragon machine install the Python for arm64" in text
+        assert "Report the processor" not in text
         assert "Why: the device cannot be used, see above" in text
         assert "--device npu-emulator" in text
 
@@ -136,3 +146,82 @@ def test_names_and_places_are_taken_out_of_every_text(
     }
     # Only whole words: a short name is in many others.
     assert personal.removed("adapter") == "adapter"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--seconds", "-5"), "-5 is no length of time"),
+        (("--seconds", "0"), "0 is no length of time"),
+        (("--seconds", "nan"), "nan is no length of time"),
+        (("--out", "r.json"), "name the page, report.md, say"),
+        (("--out", os.path.join("nowhere", "r.md")), "cannot be written: No such file"),
+        (("--out", "folder.md"), "folder.md is a folder"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_any_check(
+    script: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    told: str,
+) -> None:
+    (tmp_path / "folder.md").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(script, "MODULES", {})
+    monkeypatch.setattr(script, "all_checks", lambda *_: pytest.fail("a check was made"))
+    monkeypatch.setattr(sys, "argv", ["hardware_check.py", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        script.main()
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["folder.md"]
+
+
+@pytest.mark.parametrize("made", [0, 1])
+def test_ctrl_c_keeps_what_was_checked(
+    script: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    made: int,
+) -> None:
+    found = {"name": "machine", "title": "The machine", "status": "pass", "figures": {}}
+    page = tmp_path / "page.md"
+
+    def checks(*_: object) -> Iterator[dict[str, Any]]:
+        if made:
+            yield {**found, "advice": ""}
+            assert page.exists()  # at once, for a machine that goes down
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(script, "MODULES", {})
+    monkeypatch.setattr(script, "all_checks", checks)
+    monkeypatch.setattr(script, "live_in", lambda _: None)
+    monkeypatch.setattr(sys, "argv", ["hardware_check.py", "--out", str(page)])
+    with pytest.raises(SystemExit) as ended:
+        script.main()
+    assert ended.value.code == 130
+    said = capsys.readouterr().err
+    if not made:
+        assert said == "interrupted; nothing was checked\n"
+        assert os.listdir(tmp_path) == []
+        return
+    assert said == "interrupted; written what was checked\n"
+    assert "Checks: 1 pass" in page.read_text(encoding="utf-8")
+    assert "**Not finished**" in page.read_text(encoding="utf-8")
+    report = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
+    assert [check["name"] for check in report["checks"]] == ["machine"]
+    assert not report["finished"]
+
+
+@pytest.mark.parametrize("recall", [0.9496, 0.9504])
+def test_a_variant_is_judged_by_its_figures_and_not_by_what_is_printed_of_them(
+    monkeypatch: pytest.MonkeyPatch, recall: float
+) -> None:
+    pytest.importorskip("onnx")
+    monkeypatch.syspath_prepend(SCRIPTS)
+    numbers = importlib.import_module("hardware.numbers")
+    figures = Figures(120, 20, 0.999, 0.999, 0.999, 0.999, recall, 1.0)
+    assert numbers.is_good_enough(figures) == (recall > 0.95)

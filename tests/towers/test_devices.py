@@ -15,7 +15,12 @@ from onnx import TensorProto, helper
 
 from siglip_search.errors import DeviceError, ModelError
 from siglip_search.towers import devices
-from siglip_search.towers.devices import automatic_device, list_devices, open_session
+from siglip_search.towers.devices import (
+    automatic_device,
+    list_devices,
+    open_session,
+    refuse_missing_device,
+)
 from siglip_search.towers.qnn_context import compiled_for, refusal
 from siglip_search.towers.qnn_graph import graph_facts
 from siglip_search.towers.qnn_target import (
@@ -103,6 +108,15 @@ def test_an_npu_that_is_asked_for_and_not_there_is_an_error_with_a_hint(
     with pytest.raises(DeviceError, match=f"--device {device} cannot be used") as caught:
         open_session(static, device=device)
     assert caught.value.hint
+    with pytest.raises(DeviceError) as at_once:
+        refuse_missing_device(device)
+    assert (str(at_once.value), at_once.value.hint) == (str(caught.value), caught.value.hint)
+
+
+@pytest.mark.usefixtures("without_extra")
+def test_nobody_is_refused_who_did_not_ask_for_an_npu_by_name() -> None:
+    refuse_missing_device("auto")
+    refuse_missing_device("cpu")
 
 
 @pytest.mark.usefixtures("on_arm64", "without_extra")
@@ -141,7 +155,7 @@ def test_a_compiled_context_is_nothing_for_the_processor(tmp_path: Path) -> None
     with pytest.raises(ModelError, match="compiled for an NPU") as caught:
         open_session(path, device="cpu")
     assert str(path) in str(caught.value)
-    assert caught.value.hint
+    assert caught.value.hint == "Use the model that it was made from, or --device npu."
 
 
 class TestOnTheEmulator:
@@ -172,12 +186,13 @@ class TestOnTheEmulator:
     def test_auto_prefers_the_context_for_this_chip(
         self, static: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
+        caplog.set_level(logging.INFO)
         made = {}
         for name in ("8gen3", "x-elite"):
             chip = CHIPS[name].target
             made[name] = compile_context(
                 static,
-                tmp_path / name / "text.onnx",
+                tmp_path / "contexts" / name / "text.onnx",
                 soc_model=chip.soc_model,
                 htp_arch=chip.htp_arch,
             )
@@ -191,8 +206,26 @@ class TestOnTheEmulator:
         assert (only_wrong.device, only_wrong.path) == ("npu", static)
         (step,) = only_wrong.steps_down
         assert "compiled for 8gen3, and this is x-elite" in step
+        # Nothing to warn of: contexts of other chips are there for other machines.
         (record,) = caplog.records
-        assert "model compile NAME --target x-elite" in record.getMessage()
+        assert record.levelno == logging.INFO
+        assert record.getMessage() == (
+            f"{step}. Make one that does: siglip-search model compile NAME --target x-elite"
+        )
+        assert step.count(str(made["8gen3"])) == 1
+
+    @pytest.mark.usefixtures("on_arm64")
+    def test_auto_warns_of_a_context_for_this_chip_that_it_cannot_use(
+        self, static: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        damaged = tmp_path / "contexts" / "x-elite" / "text.onnx"
+        damaged.parent.mkdir(parents=True)
+        damaged.write_bytes(b"no context")
+        opened = open_session(static, compiled=[damaged], target=DEFAULT_TARGET)
+        assert (opened.device, opened.path) == ("npu", static)
+        (record,) = caplog.records
+        assert record.levelno == logging.WARNING
+        assert record.getMessage().count(str(damaged)) == 1
 
     @pytest.mark.usefixtures("on_arm64")
     def test_every_step_down_is_told(self, dynamic: Path) -> None:
@@ -213,7 +246,10 @@ class TestOnTheEmulator:
         assert "only fixed shapes" in step
         (record,) = caplog.records
         assert record.levelno == logging.WARNING
-        assert "model compile mine --target x-elite" in record.getMessage()
+        message = record.getMessage()
+        assert message.count(str(dynamic)) == 1
+        assert "; the tower runs on the CPU. Compiling fixes them: " in message
+        assert message.endswith("model compile mine --target x-elite")
 
     @pytest.mark.usefixtures("on_arm64")
     def test_one_question_is_answered_by_the_processor(self, static: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,6 +78,80 @@ def test_the_void_session_is_let_go_before_another_is_opened(
     npu.fails = lambda session, run: session == 1
     VisionTower(spec, device="npu", on_notice=lambda _: None).embed(pictures())
     assert npu.alive_at_opening == [0, 0]
+
+
+def test_the_void_session_is_let_go_by_every_thread_before_another_is_opened(
+    spec: ModelSpec, npu: FailingNpu
+) -> None:
+    begun = threading.Event()
+
+    def linger() -> None:
+        if threading.current_thread().name.startswith("slow") and not begun.is_set():
+            begun.set()
+            time.sleep(0.5)  # long after the other thread has noticed
+
+    npu.fails = lambda session, run: session == 1
+    npu.before_run = linger
+    tower = VisionTower(spec, device="npu", on_notice=lambda _: None)
+    with ThreadPoolExecutor(1, thread_name_prefix="slow") as slow:
+        waiting = slow.submit(tower.embed, pictures())
+        assert begun.wait(timeout=30)
+        after = tower.embed(pictures())
+        assert np.array_equal(waiting.result(), after)
+    assert npu.alive_at_opening == [0, 0]
+
+
+def test_a_run_that_hangs_in_the_void_session_is_not_waited_for_for_ever(
+    spec: ModelSpec, npu: FailingNpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failover, "_LONGEST_WAIT_SECONDS", 0.1)
+    begun, ended = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        if threading.current_thread().name.startswith("hanging") and not begun.is_set():
+            begun.set()
+            assert ended.wait(timeout=30)
+
+    npu.fails = lambda session, run: session == 1
+    npu.before_run = hang
+    tower = VisionTower(spec, device="npu", on_notice=lambda _: None)
+    with ThreadPoolExecutor(1, thread_name_prefix="hanging") as hanging:
+        waiting = hanging.submit(tower.embed, pictures())
+        assert begun.wait(timeout=30)
+        after = tower.embed(pictures())
+        ended.set()
+        assert np.array_equal(waiting.result(), after)
+    assert npu.alive_at_opening == [0, 1]
+
+
+@pytest.mark.parametrize("second_session_works", [True, False])
+def test_who_is_told_may_ask_what_runs_now(
+    spec: ModelSpec, npu: FailingNpu, second_session_works: bool
+) -> None:
+    npu.fails = lambda session, run: session == 1 or not second_session_works
+    running: list[str] = []
+    tower = VisionTower(spec, device="auto", on_notice=lambda _: running.append(tower.device))
+    asking = threading.Thread(target=tower.embed, args=(pictures(),), daemon=True)
+    asking.start()
+    asking.join(timeout=30)
+    assert not asking.is_alive()
+    assert running == ["npu" if second_session_works else "cpu"]
+
+
+@pytest.mark.parametrize("second_session_works", [True, False])
+def test_what_is_raised_by_who_is_told_costs_that_one_run(
+    spec: ModelSpec, npu: FailingNpu, second_session_works: bool
+) -> None:
+    npu.fails = lambda session, run: session == 1 or not second_session_works
+
+    def refuse(notice: str) -> None:
+        raise RuntimeError(notice)
+
+    tower = VisionTower(spec, device="auto", on_notice=refuse)
+    with pytest.raises(RuntimeError, match="goes on"):
+        tower.embed(pictures())
+    for _ in range(3):
+        assert tower.embed(pictures()).shape == (1, spec.dimension)
 
 
 @pytest.mark.parametrize("device", ["npu", "npu-emulator"])
@@ -171,8 +246,9 @@ def test_one_thread_sees_to_a_failure_that_all_of_them_notice(
 
 
 def test_a_vector_that_was_in_work_when_the_tower_changed_keeps_where_it_was_made(
-    spec: ModelSpec, npu: FailingNpu
+    spec: ModelSpec, npu: FailingNpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(failover, "_LONGEST_WAIT_SECONDS", 0.1)
     begun, changed = threading.Event(), threading.Event()
 
     def linger() -> None:

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 pytestmark = needs_emulator
 
 WORST_COSINE = 0.9995  # of half precision to fp32
+IMPORT_ANOTHER = (
+    "Import a binary for this chip and runtime: siglip-search model import FILE.bin --as NAME"
+)
 
 
 @pytest.fixture(scope="module")
@@ -253,6 +256,15 @@ def test_a_batch_of_any_size_is_refused_with_the_command_that_fixes_it(
     assert "siglip-search model compile mine --target " in caught.value.hint
 
 
+def test_the_bundled_model_which_cannot_be_compiled_is_to_be_quantised() -> None:
+    for name in ("vision.onnx", "text.onnx"):
+        with pytest.raises(ModelError, match="only fixed shapes") as caught:
+            on_npu(demo.model_directory() / name, model="demo")
+        assert caught.value.hint == (
+            "Quantising fixes them: siglip-search model quantize demo --precision w8a16"
+        )
+
+
 def test_a_fixed_batch_is_refused_because_its_later_rows_come_out_wrong(
     random_tower: ModuleType, tmp_path: Path
 ) -> None:
@@ -325,7 +337,7 @@ def test_a_context_for_another_chip_is_refused_with_the_command_for_this_one(
     other = CHIPS["8elite"].target
     path = compile_context(
         towers / "tiny-text.onnx",
-        tmp_path / "text.onnx",
+        tmp_path / "contexts" / "8elite" / "text.onnx",
         soc_model=other.soc_model,
         htp_arch=other.htp_arch,
     )
@@ -333,6 +345,11 @@ def test_a_context_for_another_chip_is_refused_with_the_command_for_this_one(
         on_npu(path, model="mine")
     assert str(path) in str(caught.value)
     assert caught.value.hint.endswith("siglip-search model compile mine --target x-elite")
+    # A model that is nothing but a context cannot be compiled.
+    imported = Path(shutil.copytree(path.parent, tmp_path / "mine" / "context")) / "text.onnx"
+    with pytest.raises(ModelError, match="compiled for 8elite, and this is x-elite") as caught:
+        on_npu(imported, model="mine")
+    assert caught.value.hint == IMPORT_ANOTHER
 
 
 def _by_another_runtime(entry: onnx.StringStringEntryProto) -> None:
@@ -370,7 +387,7 @@ def test_a_context_of_uncertain_origin_is_refused(
     onnx.save(model, str(path))
     with pytest.raises(ModelError, match=message) as caught:
         on_npu(path)
-    assert "model compile" in caught.value.hint
+    assert caught.value.hint == IMPORT_ANOTHER
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
@@ -385,7 +402,7 @@ def test_a_context_whose_binary_is_not_there_is_one_error(
         binary.write_bytes(binary.read_bytes()[:1000])
     with pytest.raises(ModelError, match="a compiled context that cannot be read") as caught:
         on_npu(tmp_path / context.name)
-    assert "model compile" in caught.value.hint
+    assert caught.value.hint == IMPORT_ANOTHER
 
 
 # A process of its own.
