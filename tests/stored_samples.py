@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 
 SPACE = Space(key="space-a", dimension=16, model="sample")
 ROOT = b"/pictures"
+LIBRARIES = Path(__file__).parent / "golden" / "libraries"
 
 
 def unit_vectors(count: int, dimension: int = 16, *, seed: int = 0) -> NDArray[np.float32]:
@@ -61,3 +65,14 @@ def fill(
             writer.link_files(photo_id, [file_entry(root_id, b"%d.jpg" % number, number)])
             photo_ids.append(photo_id)
     return photo_ids
+
+
+def write_older_library(directory: Path, version: int = 1) -> Path:
+    """Write the stored sample of a library of an older format; return its database."""
+    directory.mkdir(parents=True, exist_ok=True)
+    database = directory / "library.sqlite3"
+    script = (LIBRARIES / f"format-{version}.sql").read_text(encoding="utf-8")
+    with closing(sqlite3.connect(database)) as connection:
+        connection.executescript(script)
+        connection.execute("PRAGMA journal_mode = WAL")
+    return database

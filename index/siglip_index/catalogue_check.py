@@ -19,6 +19,8 @@ _IS_NAMED = (
     "EXISTS (SELECT 1 FROM file WHERE file.photo_id = photo.id AND file.vanished_at IS NULL)"
 )
 
+NO_LIST = "CASE WHEN json_valid({0}) THEN json_type({0}) ELSE '' END <> 'array'"
+
 # Each counts the rows that contradict the rest.
 _CONTRADICTIONS = (
     (
@@ -60,6 +62,14 @@ _CONTRADICTIONS = (
         "the model space that is being filled is not there",
         "SELECT count(*) FROM meta WHERE key = 'coming_space'"
         " AND value NOT IN (SELECT id FROM space)",
+    ),
+    (
+        "{} photos have damaged keywords",
+        f"SELECT count(*) FROM photo WHERE {NO_LIST.format('keywords')}",
+    ),
+    (
+        "{} roots have damaged patterns",
+        f"SELECT count(*) FROM root WHERE {NO_LIST.format('exclude')}",
     ),
 )
 

@@ -12,18 +12,10 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from siglip_index import half_vectors
+from siglip_index.catalogue_places import count_online_only, present_paths, roots
 from siglip_index.errors import CorruptLibraryError, UnknownSpaceError
-from siglip_index.locations import join
-from siglip_index.records import (
-    Fingerprint,
-    KnownFile,
-    Photo,
-    PhotoFacts,
-    Root,
-    Space,
-    StoreCounts,
-    Where,
-)
+from siglip_index.photo_columns import FACT_COLUMNS, facts_of
+from siglip_index.records import Photo, Space, StoreCounts, Where
 from siglip_index.where import compile_where
 
 if TYPE_CHECKING:
@@ -36,10 +28,6 @@ Item = TypeVar("Item")
 
 # Below SQLite's historical limit of 999 parameters.
 _CHUNK = 900
-
-_FILE_COLUMNS = (
-    "id, root_id, path, size, mtime_ns, inode, photo_id, failure, vanished_at IS NULL, device"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +59,13 @@ def counts(connection: sqlite3.Connection) -> StoreCounts:
     (files, failed) = connection.execute(
         "SELECT count(photo_id), count(failure) FROM file WHERE vanished_at IS NULL"
     ).fetchone()
-    return StoreCounts(pictures=pictures, files=files, failed=failed, vanished=vanished)
+    return StoreCounts(
+        pictures=pictures,
+        files=files,
+        failed=failed,
+        vanished=vanished,
+        online_only=count_online_only(connection),
+    )
 
 
 def space_rows(connection: sqlite3.Connection) -> list[SpaceRow]:
@@ -122,58 +116,6 @@ def vectors_by_space(connection: sqlite3.Connection) -> dict[int, int]:
     return dict(connection.execute("SELECT space_id, count(*) FROM vector GROUP BY space_id"))
 
 
-def roots(connection: sqlite3.Connection) -> list[Root]:
-    """Return the indexed roots, by path."""
-    rows = connection.execute("SELECT id, path, device FROM root ORDER BY path")
-    return [Root(root_id, path, _integer_or_none(device)) for root_id, path, device in rows]
-
-
-def files(
-    connection: sqlite3.Connection, root_id: int, *, after: bytes | None, limit: int
-) -> list[KnownFile]:
-    """Return the next files below a root by path, those after a given one if it is not None."""
-    condition, start = ("path > ?", [after]) if after is not None else ("1", [])
-    rows = connection.execute(
-        f"SELECT {_FILE_COLUMNS} FROM file"  # noqa: S608 - constants only
-        f" WHERE root_id = ? AND {condition} ORDER BY path LIMIT ?",
-        [root_id, *start, limit],
-    )
-    return [
-        KnownFile(
-            id=file_id,
-            root_id=root,
-            path=path,
-            fingerprint=Fingerprint(size, int(mtime_ns), int(inode)),
-            photo_id=photo_id,
-            failure=failure,
-            present=bool(present),
-            device=_integer_or_none(device),
-        )
-        for (
-            file_id,
-            root,
-            path,
-            size,
-            mtime_ns,
-            inode,
-            photo_id,
-            failure,
-            present,
-            device,
-        ) in rows
-    ]
-
-
-def failures(connection: sqlite3.Connection) -> list[tuple[bytes, str]]:
-    """Return absolute path and reason of every present file that is no readable picture."""
-    rows = connection.execute(
-        "SELECT root.path, file.path, file.failure FROM file JOIN root ON root.id = file.root_id"
-        " WHERE file.failure IS NOT NULL AND file.vanished_at IS NULL"
-        " ORDER BY root.path, file.path"
-    )
-    return [(join(root, path), failure) for root, path, failure in rows]
-
-
 def known_sizes(connection: sqlite3.Connection) -> set[int]:
     """Return the sizes in bytes of all known contents."""
     rows = connection.execute("SELECT DISTINCT size FROM photo WHERE size IS NOT NULL")
@@ -208,29 +150,28 @@ def photos_in_space(connection: sqlite3.Connection, space_key: str) -> set[int]:
 
 def photos(connection: sqlite3.Connection, photo_ids: Sequence[int]) -> list[Photo]:
     """Return these photos in the order asked for; ids without a present file are left out."""
-    paths: dict[int, list[bytes]] = {}
     found: dict[int, Photo] = {}
     for chunk in chunks(list(dict.fromkeys(int(photo_id) for photo_id in photo_ids))):
+        present = present_paths(connection, chunk)
         rows = connection.execute(
-            "SELECT file.photo_id, root.path, file.path FROM file"  # noqa: S608
-            " JOIN root ON root.id = file.root_id"
-            f" WHERE file.photo_id IN ({marks(chunk)}) AND file.vanished_at IS NULL"
-            " ORDER BY file.id",
-            chunk,
-        )
-        for photo_id, root, path in rows:
-            paths.setdefault(photo_id, []).append(join(root, path))
-        rows = connection.execute(
-            "SELECT id, content_hash, width, height, format, taken_at, camera, latitude, longitude"  # noqa: S608
+            f"SELECT id, content_hash, {', '.join(FACT_COLUMNS)}"  # noqa: S608 - constants only
             f" FROM photo WHERE id IN ({marks(chunk)})",
             chunk,
         )
-        for photo_id, content_hash, *facts in rows:
-            if photo_id in paths:
+        for photo_id, content_hash, *values in rows:
+            if photo_id in present:
                 found[photo_id] = Photo(
-                    photo_id, content_hash, PhotoFacts(*facts), tuple(paths[photo_id])
+                    photo_id, content_hash, facts_of(values), *present[photo_id]
                 )
     return [found[int(photo_id)] for photo_id in photo_ids if photo_id in found]
+
+
+def photos_with_older_metadata(connection: sqlite3.Connection, version: int) -> set[int]:
+    """Return the ids of visible photos whose metadata were read in an older way than this."""
+    rows = connection.execute(
+        "SELECT id FROM photo WHERE vanished_at IS NULL AND metadata_version < ?", [version]
+    )
+    return {photo_id for (photo_id,) in rows}
 
 
 def photo_ids_where(connection: sqlite3.Connection, where: Where) -> NDArray[np.int64]:
@@ -390,7 +331,3 @@ def _decoded(blobs: Sequence[bytes], dimension: int) -> NDArray[np.float32]:
             f"a vector in the library is damaged: {error}",
             hint="Run verify with --repair, then index again.",
         ) from error
-
-
-def _integer_or_none(value: int | str | None) -> int | None:
-    return None if value is None else int(value)

@@ -6,22 +6,28 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from siglip_index import half_vectors
-from siglip_index.catalogue_read import active_space, chunks, generation, marks, roots, space_row
+from siglip_index import catalogue_roots, file_rows, half_vectors
+from siglip_index.catalogue_read import active_space, chunks, generation, marks, space_row
 from siglip_index.errors import InvalidVectorError
-from siglip_index.locations import display_text, join, relative_to, storable_text
-from siglip_index.records import Root
+from siglip_index.locations import storable_text
+from siglip_index.photo_columns import FACT_COLUMNS, fact_values
 from siglip_index.repair import FORGET_PHOTOS_WITHOUT_VECTOR, repair_catalogue
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from sqlite_utils import Database
 
-    from siglip_index.records import FileEntry, Fingerprint, NewPhoto, Space
-
-_INT64 = range(-(2**63), 2**63)
+    from siglip_index.records import (
+        Companion,
+        FileEntry,
+        Fingerprint,
+        NewPhoto,
+        PhotoFacts,
+        Root,
+        Space,
+    )
 
 
 @contextmanager
@@ -31,35 +37,6 @@ def transaction(database: Database) -> Iterator[CatalogueWriter]:
         writer = CatalogueWriter(database.conn, now=time.time())
         yield writer
         writer.finish()
-
-
-def record_snapshot(
-    database: Database, space_id: int, snapshot_generation: int, sha256: str
-) -> None:
-    """Remember that a snapshot of this checksum was made from this database."""
-    with database.atomic():
-        database.conn.execute(
-            "INSERT OR REPLACE INTO snapshot (space_id, generation, sha256) VALUES (?, ?, ?)",
-            [space_id, snapshot_generation, sha256],
-        )
-
-
-def trim_to_snapshot(
-    database: Database, space_id: int, snapshot_generation: int, sha256: str
-) -> None:
-    """Forget the space's older snapshots and the changes that this one contains."""
-    with database.atomic():
-        connection = database.conn
-        connection.execute(
-            "DELETE FROM snapshot WHERE space_id = ? AND sha256 <> ?", [space_id, sha256]
-        )
-        connection.execute(
-            "DELETE FROM change WHERE space_id = ? AND generation <= ?",
-            [space_id, snapshot_generation],
-        )
-        connection.execute(
-            "UPDATE space SET log_start = ? WHERE id = ?", [snapshot_generation, space_id]
-        )
 
 
 def repair(database: Database, broken_vectors: Iterable[tuple[int, int]]) -> None:
@@ -158,43 +135,29 @@ class CatalogueWriter:
 
     def ensure_root(self, path: bytes, device: int | None) -> Root:
         """See `StoreWriter.ensure_root`."""
-        known = roots(self._connection)
-        for root in known:
-            below = relative_to(path, root.path)
-            if below == b"":
-                if device is not None and device != root.device:
-                    self._connection.execute(
-                        "UPDATE root SET device = ? WHERE id = ?",
-                        [_storable_integer(device), root.id],
-                    )
-                    return Root(root.id, root.path, device)
-                return root
-            if below is not None:
-                raise ValueError(f"{path!r} lies below the root {root.path!r}: index it there")
-        cursor = self._connection.execute(
-            "INSERT INTO root (path, display, device) VALUES (?, ?, ?)",
-            [path, display_text(path), _storable_integer(device)],
-        )
-        assert cursor.lastrowid is not None
-        added = Root(cursor.lastrowid, path, device)
-        for root in known:
-            prefix = relative_to(root.path, path)
-            if prefix is not None:
-                self._absorb(root, added, prefix)
-        return added
+        return catalogue_roots.ensure_root(self._connection, path, device, self._touched)
 
-    def _absorb(self, inner: Root, outer: Root, prefix: bytes) -> None:
-        rows = self._connection.execute(
-            "SELECT id, path FROM file WHERE root_id = ?", [inner.id]
-        ).fetchall()
-        moved = []
-        for file_id, path in rows:
-            longer = join(prefix, path)
-            moved.append((outer.id, longer, display_text(longer), file_id))
-        self._connection.executemany(
-            "UPDATE file SET root_id = ?, path = ?, display = ? WHERE id = ?", moved
-        )
-        self._connection.execute("DELETE FROM root WHERE id = ?", [inner.id])
+    def relocate_root(self, root_id: int, new_path: bytes) -> int:
+        """See `StoreWriter.relocate_root`."""
+        return catalogue_roots.relocate_root(self._connection, root_id, new_path, self._touched)
+
+    def set_root_volume(
+        self, root_id: int, volume: str | None, volume_path: bytes | None, device: int | None
+    ) -> None:
+        """See `StoreWriter.set_root_volume`."""
+        catalogue_roots.set_root_volume(self._connection, root_id, volume, volume_path, device)
+
+    def remember_directory(self, directory: bytes) -> None:
+        """See `StoreWriter.remember_directory`."""
+        catalogue_roots.remember_directory(self._connection, directory)
+
+    def set_root_exclude(self, root_id: int, patterns: Sequence[str]) -> None:
+        """See `StoreWriter.set_root_exclude`."""
+        catalogue_roots.set_root_exclude(self._connection, root_id, patterns)
+
+    def set_online_only(self, root_id: int, paths: Iterable[bytes], under: bytes = b"") -> None:
+        """See `StoreWriter.set_online_only`."""
+        catalogue_roots.set_online_only(self._connection, root_id, paths, under)
 
     def add_photo(self, space_key: str, photo: NewPhoto) -> int:
         """See `StoreWriter.add_photo`."""
@@ -215,24 +178,30 @@ class CatalogueWriter:
         ).fetchone()
         if known is not None:
             return int(known[0])
-        facts = photo.facts
+        columns = ("content_hash", *FACT_COLUMNS, "vanished_at")
         cursor = self._connection.execute(
-            "INSERT INTO photo (content_hash, width, height, format, taken_at, camera,"
-            " latitude, longitude, vanished_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                photo.content_hash,
-                facts.width,
-                facts.height,
-                storable_text(facts.format),
-                None if facts.taken_at is None else storable_text(facts.taken_at),
-                None if facts.camera is None else storable_text(facts.camera),
-                facts.latitude,
-                facts.longitude,
-                self._now,  # invisible until a file names it
-            ],
+            f"INSERT INTO photo ({', '.join(columns)}) VALUES ({marks(columns)})",  # noqa: S608
+            # Invisible until a file names it.
+            [photo.content_hash, *fact_values(photo.facts), self._now],
         )
         assert cursor.lastrowid is not None
         return cursor.lastrowid
+
+    def update_facts(self, photo_id: int, facts: PhotoFacts) -> None:
+        """See `StoreWriter.update_facts`."""
+        names = ", ".join(FACT_COLUMNS)
+        self._connection.execute(
+            f"UPDATE photo SET ({names}) = ({marks(FACT_COLUMNS)})"  # noqa: S608
+            f" WHERE id = ? AND ({names}) IS NOT ({marks(FACT_COLUMNS)})",
+            [*fact_values(facts), photo_id, *fact_values(facts)],
+        )
+
+    def forget_metadata(self, photo_ids: Iterable[int]) -> None:
+        """See `StoreWriter.forget_metadata`."""
+        self._connection.executemany(
+            "UPDATE photo SET metadata_version = 0 WHERE id = ? AND metadata_version <> 0",
+            [(photo_id,) for photo_id in photo_ids],
+        )
 
     def _has_vector(self, space_id: int, photo_id: int) -> bool:
         row = self._connection.execute(
@@ -265,46 +234,17 @@ class CatalogueWriter:
             ).fetchone()
             if row is not None and row[0] is not None:
                 self._touched.add(row[0])
-        self._connection.executemany(
-            "INSERT INTO file (root_id, path, display, size, mtime_ns, inode, device, photo_id,"
-            " failure) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (root_id, path) DO UPDATE SET size = excluded.size,"
-            " mtime_ns = excluded.mtime_ns, inode = excluded.inode, device = excluded.device,"
-            " photo_id = excluded.photo_id, failure = excluded.failure, vanished_at = NULL",
-            [
-                (
-                    file.root_id,
-                    file.path,
-                    display_text(file.path),
-                    file.fingerprint.size,
-                    _storable_integer(file.fingerprint.mtime_ns),
-                    _storable_integer(file.fingerprint.inode),
-                    _storable_integer(file.device),
-                    photo_id,
-                    failure,
-                )
-                for file in files
-            ],
-        )
+        file_rows.put_files(self._connection, files, photo_id, failure)
 
     def refresh_files(self, seen: Iterable[tuple[int, Fingerprint, int | None]]) -> None:
         """See `StoreWriter.refresh_files`."""
         seen = list(seen)
         self._touch_photos_of([file_id for file_id, _, _ in seen], "vanished_at IS NOT NULL")
-        self._connection.executemany(
-            "UPDATE file SET size = ?, mtime_ns = ?, inode = ?, device = ?, vanished_at = NULL"
-            " WHERE id = ?",
-            [
-                (
-                    fingerprint.size,
-                    _storable_integer(fingerprint.mtime_ns),
-                    _storable_integer(fingerprint.inode),
-                    _storable_integer(device),
-                    file_id,
-                )
-                for file_id, fingerprint, device in seen
-            ],
-        )
+        file_rows.refresh_files(self._connection, seen)
+
+    def set_companions(self, file_id: int, companions: Iterable[Companion]) -> None:
+        """See `StoreWriter.set_companions`."""
+        file_rows.set_companions(self._connection, file_id, companions)
 
     def mark_vanished(self, file_ids: Iterable[int]) -> None:
         """See `StoreWriter.mark_vanished`."""
@@ -434,8 +374,3 @@ class CatalogueWriter:
             "INSERT INTO change (generation, space_id, photo_id, kind) VALUES (?, ?, ?, ?)",
             [(self._generation, space_id, photo_id, kind) for space_id, photo_id in pairs],
         )
-
-
-def _storable_integer(value: int | None) -> int | str | None:
-    """Return a number as SQLite can keep it: as text when it exceeds 64 signed bits."""
-    return value if value is None or value in _INT64 else str(value)

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 DATABASE_NAME = "library.sqlite3"
 APPLICATION_ID = 0x53_69_67_4C  # "SigL"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+OLDEST_READABLE_FORMAT = 1
 PAGE_SIZE_BYTES = 8192
 BUSY_TIMEOUT_S = 10.0
 WAL_LIMIT_BYTES = 64 * 2**20
@@ -70,7 +71,7 @@ def check_format(connection: sqlite3.Connection, path: Path, *, may_be_empty: bo
     Raises:
         NewerLibraryError: A newer version wrote it.
         CorruptLibraryError: It is another program's database.
-        LibraryMissingError: It is empty, or older than what can be read without writing.
+        LibraryMissingError: It was never finished.
     """
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -85,10 +86,10 @@ def check_format(connection: sqlite3.Connection, path: Path, *, may_be_empty: bo
             f"the library {path.parent} has format {version}, this program knows {FORMAT_VERSION}",
             hint="Update the program; an older one would damage the library.",
         )
-    if version < FORMAT_VERSION and not may_be_empty:
+    if version < OLDEST_READABLE_FORMAT and not may_be_empty:
         raise LibraryMissingError(
             f"there is no finished library in {path.parent}",
-            hint="Index a folder first: that creates or updates it.",
+            hint="Index a folder first: that creates it.",
         )
 
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
-import re
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
 
-from siglip_index import catalogue_read, half_vectors, snapshot
-from siglip_index.database import (
-    DATABASE_NAME,
-    explained,
-)
+from siglip_index import catalogue_places, catalogue_read, half_vectors, snapshot
+from siglip_index.database import DATABASE_NAME, explained
 from siglip_index.errors import LibraryAccessError, StoreError
+from siglip_index.library_folder import disk_usage
 from siglip_index.local_disk import refuse_network_file_system
 from siglip_index.lock import WriterLock
 from siglip_index.reader_pool import ReaderPool
@@ -43,40 +39,6 @@ _log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 _FILES_PER_READ = 4096
-_OUR_FILES = re.compile(
-    rf"{re.escape(DATABASE_NAME)}(-wal|-shm|-journal)?"
-    r"|vectors-\d+.*\.(faiss|json)(\.tmp)?|writer\.(lock|json)|space-probe-\d+\.tmp"
-)
-
-
-def library_files(directory: Path) -> list[Path]:
-    """Return the files in this folder that belong to a library, those of a crash included."""
-    return sorted(path for path in directory.glob("*") if _OUR_FILES.fullmatch(path.name))
-
-
-def delete_library(directory: Path) -> None:
-    """Delete a library; the folder and what else is in it stay.
-
-    Raises:
-        LibraryBusyError: Another process is writing to it.
-        LibraryAccessError: The operating system refuses.
-    """
-    with explained(directory):
-        if not library_files(directory):
-            return
-        lock = WriterLock(directory)
-        lock.acquire()
-        try:
-            for path in library_files(directory):
-                if path != lock.path:
-                    path.unlink(missing_ok=True)
-            # While it is held: whoever waits for it finds it gone and begins anew.
-            if os.name != "nt":
-                lock.path.unlink(missing_ok=True)
-        finally:
-            lock.release()
-        if os.name == "nt":  # an open file cannot be deleted there
-            lock.path.unlink(missing_ok=True)
 
 
 class LocalStore:
@@ -185,20 +147,28 @@ class LocalStore:
 
     def roots(self) -> list[Root]:
         """See `Store.roots`."""
-        return self._read(catalogue_read.roots)
+        return self._read(catalogue_places.roots)
+
+    def former_directory(self) -> bytes | None:
+        """See `Store.former_directory`."""
+        return self._read(catalogue_places.former_directory)
 
     def files(self, root_id: int) -> Iterator[KnownFile]:
         """See `Store.files`. Ordered by path; read in steps, so that no writer has to wait."""
         after: bytes | None = None
         while batch := self._read(
-            partial(catalogue_read.files, root_id=root_id, after=after, limit=_FILES_PER_READ)
+            partial(catalogue_places.files, root_id=root_id, after=after, limit=_FILES_PER_READ)
         ):
             yield from batch
             after = batch[-1].path
 
     def failures(self) -> list[tuple[bytes, str]]:
         """See `Store.failures`."""
-        return self._read(catalogue_read.failures)
+        return self._read(catalogue_places.failures)
+
+    def online_only(self) -> list[bytes]:
+        """See `Store.online_only`."""
+        return self._read(catalogue_places.online_only)
 
     def known_sizes(self) -> set[int]:
         """See `Store.known_sizes`."""
@@ -217,6 +187,10 @@ class LocalStore:
     def photos_in_space(self, space_key: str) -> set[int]:
         """See `Store.photos_in_space`."""
         return self._read(partial(catalogue_read.photos_in_space, space_key=space_key))
+
+    def photos_with_older_metadata(self, version: int) -> set[int]:
+        """See `Store.photos_with_older_metadata`."""
+        return self._read(partial(catalogue_read.photos_with_older_metadata, version=version))
 
     def photos(self, photo_ids: Sequence[int]) -> list[Photo]:
         """See `Store.photos`."""
@@ -374,17 +348,12 @@ class LocalStore:
             connection = self._writable_database().conn
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            snapshot.sweep(
-                self._directory, [row.id for row in self._pool.run(catalogue_read.space_rows)]
-            )
+            rows = self._pool.run(catalogue_read.space_rows)
+            snapshot.sweep(self._directory, [row.id for row in rows])
 
     def disk_usage(self) -> dict[str, int]:
-        """Return the bytes taken by "database" (its write-ahead log included) and "snapshots"."""
-        database = 0
-        for path in self._directory.glob(f"{DATABASE_NAME}*"):
-            with suppress(OSError):
-                database += path.stat().st_size
-        return {"database": database, "snapshots": snapshot.size_bytes(self._directory)}
+        """See `library_folder.disk_usage`."""
+        return disk_usage(self._directory)
 
     def close(self, *, write_snapshot: bool = True) -> None:
         """Write a snapshot if one is due and release files and locks; twice does no harm.

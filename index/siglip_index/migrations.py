@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import sqlite3
 from typing import TYPE_CHECKING
 
 from sqlite_utils import Database, Migrations
 
-from siglip_index.database import APPLICATION_ID, connect_for_writing
+from siglip_index.backup import copy_before_upgrade
+from siglip_index.database import (
+    APPLICATION_ID,
+    FORMAT_VERSION,
+    as_store_error,
+    connect_for_writing,
+)
+from siglip_index.errors import DiskFullError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_log = logging.getLogger(__name__)
 
 migrations = Migrations("siglip_index")
 
@@ -97,6 +108,44 @@ _FIRST_SCHEMA = (
 )
 
 
+_FILES_AS_THEY_ARE = (
+    "ALTER TABLE root ADD COLUMN volume TEXT",
+    "ALTER TABLE root ADD COLUMN volume_path BLOB",
+    "ALTER TABLE root ADD COLUMN exclude TEXT NOT NULL DEFAULT '[]'",  # JSON, an array of patterns
+    "ALTER TABLE photo ADD COLUMN taken_source TEXT",
+    "ALTER TABLE photo ADD COLUMN lens TEXT",
+    "ALTER TABLE photo ADD COLUMN exposure_seconds REAL",
+    "ALTER TABLE photo ADD COLUMN f_number REAL",
+    "ALTER TABLE photo ADD COLUMN iso INTEGER",
+    "ALTER TABLE photo ADD COLUMN focal_length_mm REAL",
+    "ALTER TABLE photo ADD COLUMN altitude_m REAL",
+    "ALTER TABLE photo ADD COLUMN rating INTEGER",
+    "ALTER TABLE photo ADD COLUMN title TEXT",
+    "ALTER TABLE photo ADD COLUMN keywords TEXT NOT NULL DEFAULT '[]'",  # JSON, an array of words
+    "ALTER TABLE photo ADD COLUMN metadata_version INTEGER NOT NULL DEFAULT 0",
+    # Format 1 read the times that cameras write into EXIF and no others.
+    "UPDATE photo SET taken_source = 'exif' WHERE taken_at IS NOT NULL",
+    """CREATE TABLE companion (
+        id INTEGER PRIMARY KEY,
+        file_id INTEGER NOT NULL REFERENCES file (id) ON DELETE CASCADE,
+        path BLOB NOT NULL,
+        display TEXT NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('raw', 'live-video', 'sidecar')),
+        size INTEGER NOT NULL,
+        mtime_ns NOT NULL,
+        inode NOT NULL,
+        UNIQUE (file_id, path)
+    )""",
+    # Placeholders of cloud folders: paths whose content nobody has looked at.
+    """CREATE TABLE online_only (
+        id INTEGER PRIMARY KEY,
+        root_id INTEGER NOT NULL REFERENCES root (id) ON DELETE CASCADE,
+        path BLOB NOT NULL,
+        UNIQUE (root_id, path)
+    )""",
+)
+
+
 @migrations()
 def create_first_schema(database: Database) -> None:
     """Lay out an empty library of format 1."""
@@ -106,19 +155,53 @@ def create_first_schema(database: Database) -> None:
     database.execute("PRAGMA user_version = 1")
 
 
+@migrations()
+def add_metadata_companions_and_volumes(database: Database) -> None:
+    """Format 2: more metadata, files that belong to pictures, volumes, cloud placeholders."""
+    for statement in _FILES_AS_THEY_ARE:
+        database.execute(statement)
+    database.execute("PRAGMA user_version = 2")
+
+
 def open_catalogue(path: Path) -> Database:
     """Open the database for writing, created or brought up to date where necessary.
+
+    A library of an older format is copied first (see `siglip_index.backup`). Each step is one
+    transaction: whatever ends it early leaves the library as it was.
 
     Raises:
         NewerLibraryError: A newer version wrote it.
         CorruptLibraryError: It is another program's database.
-        sqlite3.Error: To be explained by the caller.
+        DiskFullError: There is no room to copy an older library, which is untouched.
+        sqlite3.Error, OSError: To be explained by the caller.
     """
     connection = connect_for_writing(path)
     try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if 0 < version < FORMAT_VERSION:
+            _copy_first(path, version)
         database = Database(connection, execute_plugins=False)
         migrations.apply(database)
     except BaseException:
         connection.close()
         raise
     return database
+
+
+def _copy_first(path: Path, version: int) -> None:
+    try:
+        copy = copy_before_upgrade(path, version)
+    except (sqlite3.Error, OSError) as error:
+        expected = as_store_error(error, path.parent)
+        if not isinstance(expected, DiskFullError):
+            raise
+        mebibytes = path.stat().st_size / 2**20
+        raise DiskFullError(
+            f"there is no room to copy the library {path.parent} before it is brought to format"
+            f" {FORMAT_VERSION}",
+            hint=f"Free about {2 * mebibytes:,.0f} MiB on its disk and run it again; nothing was"
+            " changed, and searching works meanwhile.",
+        ) from error
+    _log.warning(
+        "The library is brought to format %d; the former one is kept in %s", FORMAT_VERSION, copy
+    )

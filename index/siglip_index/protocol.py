@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from siglip_index.records import (
+        Companion,
         FileEntry,
         Fingerprint,
         KnownFile,
         Neighbour,
         NewPhoto,
         Photo,
+        PhotoFacts,
         Root,
         Space,
         SpaceUsage,
@@ -126,11 +128,57 @@ class StoreWriter(Protocol):
         """
         ...
 
+    def relocate_root(self, root_id: int, new_path: bytes) -> int:
+        """Say that a root lies elsewhere now; nothing else changes, and nothing is read again.
+
+        Where the new path overlaps other roots they become one, the outermost: of two rows for
+        the same path the one that names a present picture stays, the other root's row otherwise.
+
+        Returns:
+            The root that has the files now: another one where that root lies around the new path.
+
+        Raises:
+            LookupError: There is no such root.
+        """
+        ...
+
+    def set_root_volume(
+        self, root_id: int, volume: str | None, volume_path: bytes | None, device: int | None
+    ) -> None:
+        """Remember on which volume a root lies, where in it, and its present st_dev."""
+        ...
+
+    def remember_directory(self, directory: bytes) -> None:
+        """Remember in which folder the library lies, from which its roots can be found again."""
+        ...
+
+    def set_root_exclude(self, root_id: int, patterns: Sequence[str]) -> None:
+        """Remember what the user does not want from a root; the next run acts on it."""
+        ...
+
+    def set_online_only(self, root_id: int, paths: Iterable[bytes], under: bytes = b"") -> None:
+        """Replace the root's cloud placeholders, those at or below a folder of it, by these.
+
+        Args:
+            root_id: The root.
+            paths: Relative to the root; each at or below `under`.
+            under: Folder of the root, relative to it; empty for all of it.
+        """
+        ...
+
     def add_photo(self, space_key: str, photo: NewPhoto) -> int:
         """Add a content with its vector; return its id.
 
         A content that is there already gets the vector if it has none in this space.
         """
+        ...
+
+    def update_facts(self, photo_id: int, facts: PhotoFacts) -> None:
+        """Replace what is known of a photo, after its metadata were read again."""
+        ...
+
+    def forget_metadata(self, photo_ids: Iterable[int]) -> None:
+        """Note that these photos' metadata are to be read again: their version is 0 from now on."""
         ...
 
     def link_files(self, photo_id: int, files: Iterable[FileEntry]) -> None:
@@ -142,6 +190,10 @@ class StoreWriter(Protocol):
 
         A vanished file is present again afterwards.
         """
+        ...
+
+    def set_companions(self, file_id: int, companions: Iterable[Companion]) -> None:
+        """Let these files, and no others, belong to a file; a row that is not there is none."""
         ...
 
     def record_failure(self, file: FileEntry, reason: str) -> None:
@@ -204,12 +256,20 @@ class Store(Protocol):
         """Return the indexed roots, by path."""
         ...
 
+    def former_directory(self) -> bytes | None:
+        """Return the folder in which the library lay when the roots' places were recorded last."""
+        ...
+
     def files(self, root_id: int) -> Iterator[KnownFile]:
         """Yield every file known below a root, vanished ones included."""
         ...
 
     def failures(self) -> list[tuple[bytes, str]]:
         """Return absolute path and reason of every present file that is no readable picture."""
+        ...
+
+    def online_only(self) -> list[bytes]:
+        """Return the absolute paths of cloud placeholders of which nothing else is known."""
         ...
 
     def known_sizes(self) -> set[int]:
@@ -224,6 +284,10 @@ class Store(Protocol):
 
     def photos_in_space(self, space_key: str) -> set[int]:
         """Return the ids of all photos (visible or not) that have a vector in this space."""
+        ...
+
+    def photos_with_older_metadata(self, version: int) -> set[int]:
+        """Return the ids of visible photos whose `metadata_version` is below this one."""
         ...
 
     def photos(self, photo_ids: Sequence[int]) -> list[Photo]:
@@ -269,6 +333,14 @@ class Store(Protocol):
 
         Raises:
             DiskFullError: The transaction was rolled back for want of space.
+        """
+        ...
+
+    def write_snapshot(self) -> int:
+        """Write the snapshots that are due, so that the next start is quick; return how many.
+
+        Raises:
+            DiskFullError: There is no room; nothing is lost and the former ones stay in force.
         """
         ...
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from siglip_index.database import BUSY_TIMEOUT_S, check_format
 from siglip_index.errors import LibraryBusyError, LibraryMissingError
+from siglip_index.older_formats import show_older_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +51,8 @@ class ReaderPool:
     medium, a folder of another user) the database is opened as immutable when no WAL is left
     over; a WAL with content is never passed over: database and WAL are then copied to a temporary
     folder. In both cases a change of the files is noticed and the query run again.
+
+    A library of an older format is read as it is: only a writer brings it up to date.
 
     Raises:
         LibraryMissingError: There is no database.
@@ -190,7 +193,12 @@ def _connect(uri: str) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
     )
-    connection.execute("PRAGMA query_only = ON")
+    try:
+        show_older_format(connection)
+        connection.execute("PRAGMA query_only = ON")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,11 +63,36 @@ class Root:
         id: Row number.
         path: Absolute path as bytes, as the operating system gave it (os.fsencode).
         device: st_dev at the last complete scan; another value means another disk is there.
+        volume: Identity of the file system, with a prefix that says of which kind; None where it
+            has none that lasts.
+        volume_path: Path of the root inside its volume, "/"-separated bytes.
+        exclude: Patterns of files that the user does not want from this root.
     """
 
     id: int
     path: bytes
     device: int | None
+    volume: str | None = None
+    volume_path: bytes | None = None
+    exclude: tuple[str, ...] = ()
+
+
+CompanionKind = Literal["raw", "live-video", "sidecar"]
+
+
+@dataclass(frozen=True, slots=True)
+class Companion:
+    """A file that belongs to a picture's file and has no content of its own in the library.
+
+    Attributes:
+        path: Relative to the root of the picture's file, "/"-separated bytes.
+        kind: A RAW beside the camera's own JPEG, the film of a Live Photo, or an XMP sidecar.
+        fingerprint: As of the time when it was last seen.
+    """
+
+    path: bytes
+    kind: CompanionKind
+    fingerprint: Fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +108,7 @@ class KnownFile:
         failure: Reason why it is no picture, None when it is one.
         present: False after the file vanished; it is kept so that a reappearance is recognised.
         device: st_dev of the file when it was last seen.
+        companions: Files that belong to it, by path.
     """
 
     id: int
@@ -93,6 +119,7 @@ class KnownFile:
     failure: str | None
     present: bool
     device: int | None = None
+    companions: tuple[Companion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +130,22 @@ class PhotoFacts:
         width: In pixels, upright, > 0.
         height: In pixels, upright, > 0.
         format: Pillow's name of the format, such as "JPEG".
-        taken_at: Capture time as ISO 8601, with its offset where the picture states one.
+        taken_at: Capture time as ISO 8601, with its fraction of a second and its offset where
+            they are known.
         camera: Make and model.
         latitude: Degrees north, in [-90, 90].
         longitude: Degrees east, in [-180, 180].
+        taken_source: Where `taken_at` is from: "exif", "xmp", "iptc", "sidecar" or "file-name".
+        lens: Make and model.
+        exposure_seconds: Exposure time, > 0.
+        f_number: Focal length by aperture, > 0.
+        iso: Sensitivity, > 0.
+        focal_length_mm: Of the lens itself, > 0.
+        altitude_m: Above sea level, negative below it.
+        rating: Stars, in [0, 5]; -1 for rejected.
+        title: One line.
+        keywords: In the picture's own order, each once.
+        metadata_version: Which way of reading metadata found all this; 0 where none did.
     """
 
     width: int
@@ -116,6 +155,21 @@ class PhotoFacts:
     camera: str | None = None
     latitude: float | None = None
     longitude: float | None = None
+    taken_source: str | None = None
+    lens: str | None = None
+    exposure_seconds: float | None = None
+    f_number: float | None = None
+    iso: int | None = None
+    focal_length_mm: float | None = None
+    altitude_m: float | None = None
+    rating: int | None = None
+    title: str | None = None
+    keywords: tuple[str, ...] = ()
+    metadata_version: int = 0
+
+    def __post_init__(self) -> None:
+        # A list, where the facts came through JSON, would make them unhashable and unequal.
+        object.__setattr__(self, "keywords", tuple(self.keywords))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +181,8 @@ class Photo:
     facts: PhotoFacts
     paths: tuple[bytes, ...]
     """Absolute paths of the present files, oldest row first."""
+    companions: tuple[bytes, ...] = ()
+    """Absolute paths of the files that belong to them, each once, in the order of the files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +193,7 @@ class FileEntry:
     path: bytes
     fingerprint: Fingerprint
     device: int | None = None
+    companions: tuple[Companion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,12 +262,14 @@ class StoreCounts:
         files: Present files that name a picture.
         failed: Present files that could not be read as a picture.
         vanished: Contents without a present file, kept until they are pruned.
+        online_only: Files that only the cloud has, of which nothing else is known.
     """
 
     pictures: int = 0
     files: int = 0
     failed: int = 0
     vanished: int = 0
+    online_only: int = 0
 
 
 @dataclass(frozen=True, slots=True)

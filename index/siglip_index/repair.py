@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from siglip_index.catalogue_check import NO_LIST
 from siglip_index.catalogue_read import generation
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ _STEPS = (
     "DELETE FROM vector WHERE photo_id NOT IN (SELECT id FROM photo)"
     " OR space_id NOT IN (SELECT id FROM space)",
     "DELETE FROM file WHERE root_id NOT IN (SELECT id FROM root)",
+    "DELETE FROM companion WHERE file_id NOT IN (SELECT id FROM file)",
+    "DELETE FROM online_only WHERE root_id NOT IN (SELECT id FROM root)",
+    # An older version than any: the next run reads the metadata again.
+    f"UPDATE photo SET keywords = '[]', metadata_version = 0 WHERE {NO_LIST.format('keywords')}",
+    f"UPDATE root SET exclude = '[]' WHERE {NO_LIST.format('exclude')}",
     *FORGET_PHOTOS_WITHOUT_VECTOR,
     f"UPDATE photo SET vanished_at = NULL WHERE vanished_at IS NOT NULL AND {_IS_NAMED}",
     f"UPDATE photo SET vanished_at = :now WHERE vanished_at IS NULL AND NOT {_IS_NAMED}",

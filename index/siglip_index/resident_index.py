@@ -102,7 +102,7 @@ class ResidentIndex:
             OSError: The former snapshot stays in force then, and nothing of the new one is left.
             sqlite3.Error: As above, but an index file may be left that the next sweep deletes.
         """
-        from siglip_index.catalogue_write import record_snapshot, trim_to_snapshot
+        from siglip_index.snapshot_log import record_snapshot, trim_to_snapshot
 
         index, generation = self.current(pool)
         manifest = snapshot.write_index_file(

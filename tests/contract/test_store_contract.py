@@ -15,11 +15,19 @@ from stored_samples import SPACE, as_stored, file_entry, fill, new_photo, unit_v
 
 from siglip_index import open_store
 from siglip_index.errors import InvalidVectorError, UnknownSpaceError
-from siglip_index.records import FileEntry, Fingerprint, Space, StoreCounts, Where
+from siglip_index.records import (
+    Companion,
+    FileEntry,
+    Fingerprint,
+    NewPhoto,
+    Space,
+    StoreCounts,
+    Where,
+)
 from siglip_index.verify import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
     from siglip_index.protocol import Store, StoreWriter
@@ -543,6 +551,11 @@ operations = st.tuples(
             "prune",
             "absorb",
             "drop_space",
+            "companions",
+            "facts",
+            "online",
+            "exclude",
+            "exchange",
         ]
     ),
     st.integers(0, CONTENTS - 1),
@@ -560,6 +573,8 @@ class ModelFile:
     content: int | None
     present: bool = True
     failed: bool = False
+    companions: frozenset[bytes] = frozenset()
+    """Absolute paths."""
 
 
 @dataclass
@@ -569,11 +584,23 @@ class Model:
     files: dict[bytes, ModelFile] = field(default_factory=dict)
     vectors: dict[int, set[str]] = field(default_factory=dict)
     roots: set[bytes] = field(default_factory=set)
+    online: set[bytes] = field(default_factory=set)
+    titles: dict[int, str] = field(default_factory=dict)
 
     def copy(self) -> Model:
         files = {path: replace(file) for path, file in self.files.items()}
         vectors = {content: set(spaces) for content, spaces in self.vectors.items()}
-        return Model(files, vectors, set(self.roots))
+        return Model(files, vectors, set(self.roots), set(self.online), dict(self.titles))
+
+    def forget_contents(self, kept: Collection[int]) -> None:
+        self.vectors = {c: spaces for c, spaces in self.vectors.items() if c in kept}
+        self.titles = {c: title for c, title in self.titles.items() if c in kept}
+
+    def unknown_online(self) -> set[bytes]:
+        known = {
+            p for p, f in self.files.items() if f.present and (f.failed or f.content is not None)
+        }
+        return self.online - known
 
     def paths_of(self, content: int) -> set[bytes]:
         return {p for p, file in self.files.items() if file.present and file.content == content}
@@ -590,6 +617,16 @@ def root_of(model: Model, path: bytes) -> bytes:
     return next(root for root in ROOTS if path.startswith(root + b"/"))
 
 
+def companions_at(path: bytes, has_one: bool) -> tuple[Companion, ...]:
+    return (Companion(path + b".xmp", "sidecar", Fingerprint(4, 2**63 + 1, 6)),) * has_one
+
+
+def photo_of(content: int, key: str) -> NewPhoto:
+    return new_photo(
+        content, VECTORS[key][content], format=FORMATS[content % 2], taken_at=TAKEN[content]
+    )
+
+
 class Driver:
     """Does the same to a store's writer and to the model."""
 
@@ -599,6 +636,9 @@ class Driver:
         # Their committed rows are deleted, whatever was written under the path since.
         self.deleted: set[bytes] = set()
         self.deleted_roots: set[bytes] = set()
+        # Contents whose photo is of this very transaction, whatever row was committed before.
+        self.fresh: set[int] = set()
+        self.is_over = False
 
     def file_ids(self, path: bytes) -> list[int]:
         """Return the committed row of a path (none for rows of this very transaction)."""
@@ -610,6 +650,8 @@ class Driver:
         ]
 
     def apply(self, operation: Operation) -> None:
+        if self.is_over:
+            return
         what, content, place, which_space = operation
         path = ROOTS[place // len(PATHS)] + b"/" + PATHS[place % len(PATHS)]
         space, model, writer = SPACES[which_space], self.model, self.writer
@@ -618,21 +660,19 @@ class Driver:
             root = writer.ensure_root(root_path, None)
             model.roots.add(root_path)
             entry = file_entry(root.id, path[len(root_path) + 1 :], content)
+            belonging = frozenset({path + b".xmp"} if content % 3 == 0 else ())
+            entry = replace(entry, companions=companions_at(entry.path, content % 3 == 0))
             if what == "fail":
                 writer.record_failure(entry, "no picture")
-                model.files[path] = ModelFile(None, failed=True)
+                model.files[path] = ModelFile(None, failed=True, companions=belonging)
                 return
             if what == "copy" and content not in model.vectors:
                 return
             key = space.key if what == "add" else next(iter(sorted(model.vectors[content])))
-            photo = new_photo(
-                content,
-                VECTORS[key][content],
-                format=FORMATS[content % 2],
-                taken_at=TAKEN[content],
-            )
-            writer.link_files(writer.add_photo(key, photo), [entry])
-            model.files[path] = ModelFile(content)
+            writer.link_files(writer.add_photo(key, photo_of(content, key)), [entry])
+            if content not in model.vectors:
+                self.fresh.add(content)
+            model.files[path] = ModelFile(content, companions=belonging)
             model.vectors.setdefault(content, set()).add(key)
         elif what == "absorb":
             writer.ensure_root(b"/photos", 5)
@@ -642,7 +682,7 @@ class Driver:
             writer.ensure_space(OTHER_SPACE)
             for spaces in model.vectors.values():
                 spaces.discard(OTHER_SPACE.key)
-            model.vectors = {c: spaces for c, spaces in model.vectors.items() if spaces}
+            model.forget_contents([c for c, spaces in model.vectors.items() if spaces])
             for file in model.files.values():
                 if file.content not in model.vectors:
                     file.content = None  # to be read again
@@ -650,9 +690,55 @@ class Driver:
             writer.prune(math.inf)
             self.deleted |= {p for p, file in model.files.items() if not file.present}
             model.files = {p: file for p, file in model.files.items() if file.present}
-            model.vectors = {c: model.vectors[c] for c in model.visible()}
+            model.forget_contents(model.visible())
+        elif what == "facts":
+            known = self.store.photos_by_hash(space.key, [b"content-%d" % content])
+            for photo_id, _ in known.values():
+                facts = photo_of(content, space.key).facts
+                title = f"title {place}"
+                writer.update_facts(photo_id, replace(facts, title=title, metadata_version=3))
+                # Rows deleted in this very transaction are none, and not the content's new one.
+                if content in model.vectors and content not in self.fresh:
+                    model.titles[content] = title
+        elif what in ("online", "exclude"):
+            for root in self.store.roots():
+                if self.knows(root.path) and path.startswith(root.path + b"/"):
+                    if what == "exclude":
+                        writer.set_root_exclude(root.id, [f"*.{content}", "sub/"])
+                        continue
+                    mine = {p for p in model.online if p.startswith(root.path + b"/")}
+                    writer.set_online_only(root.id, [path[len(root.path) + 1 :]])
+                    model.online = model.online - mine | {path}
+        elif what == "exchange":
+            self.exchange_roots()
         else:
             self.apply_to_row(what, path)
+
+    def knows(self, root_path: bytes) -> bool:
+        """Tell whether the committed row of a root is still that root's."""
+        return root_path in self.model.roots and root_path not in self.deleted_roots
+
+    def exchange_roots(self) -> None:
+        """Let each of two roots lie where the other lay, as drives that changed their letters."""
+        ids = {root.path: root.id for root in self.store.roots() if self.knows(root.path)}
+        if ids.keys() != set(ROOTS):
+            return
+        one, two = ROOTS
+        for path, place in ((one, b"/elsewhere"), (two, one), (one, two)):
+            self.writer.relocate_root(ids[path], place)
+
+        def moved(path: bytes) -> bytes:
+            here = one if path.startswith(one + b"/") else two
+            return (two if here == one else one) + path[len(here) :]
+
+        model = self.model
+        model.files = {
+            moved(path): replace(file, companions=frozenset(map(moved, file.companions)))
+            for path, file in model.files.items()
+        }
+        model.online = {moved(path) for path in model.online}
+        # What is committed lies elsewhere: nothing more is done in this transaction.
+        self.is_over = True
 
     def apply_to_row(self, what: str, path: bytes) -> None:
         model, writer = self.model, self.writer
@@ -666,8 +752,9 @@ class Driver:
                     named = {model.files[p].content for p in gone}
                     model.files = {p: f for p, f in model.files.items() if p not in gone}
                     still = {file.content for file in model.files.values()}
-                    for content in named - still - {None}:
-                        del model.vectors[content]  # type: ignore[arg-type]
+                    gone_contents = named - still - {None}
+                    model.forget_contents([c for c in model.vectors if c not in gone_contents])
+                    model.online = {p for p in model.online if not p.startswith(root.path + b"/")}
                     model.roots.discard(root.path)
                     self.deleted_roots.add(root.path)
             return
@@ -677,6 +764,16 @@ class Driver:
         if what == "vanish":
             writer.mark_vanished(rows)
             model.files[path].present = False
+        elif what == "companions":
+            has_one = not model.files[path].companions
+            root_path = next(r.path for r in self.store.roots() if path.startswith(r.path + b"/"))
+            relative = path[len(root_path) + 1 :]
+            moved = root_path not in model.roots
+            if moved:  # absorbed within this transaction: relative to the outer one now
+                relative = path[len(b"/photos/") :]
+            for row in rows:
+                writer.set_companions(row, companions_at(relative, has_one))
+            model.files[path].companions = frozenset({path + b".xmp"} if has_one else ())
         elif what == "refresh":
             writer.refresh_files([(row, Fingerprint(1, 2, 3), None) for row in rows])
             model.files[path].present = True
@@ -694,7 +791,9 @@ def compare(store: Store, model: Model) -> None:
         files=sum(file.content is not None for file in present),
         failed=sum(file.failed for file in present),
         vanished=len(model.vectors) - len(visible),
+        online_only=len(model.unknown_online()),
     )
+    assert set(store.online_only()) == model.unknown_online()
     assert {root.path for root in store.roots()} == model.roots
     hashes = {b"content-%d" % content: content for content in range(CONTENTS)}
     for space in store.spaces():
@@ -731,15 +830,31 @@ def compare(store: Store, model: Model) -> None:
                 c for c, cosine in exact.items() if cosine >= 0.05
             }
         for photo in store.photos(sorted(content_of)):
-            assert set(photo.paths) == model.paths_of(content_of[photo.id])
+            content = content_of[photo.id]
+            paths = model.paths_of(content)
+            assert set(photo.paths) == paths
+            belonging = {c for path in paths for c in model.files[path].companions}
+            assert set(photo.companions) == belonging
+            assert photo.facts.title == model.titles.get(content)
     known_files = {
-        root.path + b"/" + file.path: (file.photo_id is None, file.present)
+        root.path + b"/" + file.path: (
+            file.photo_id is None,
+            file.present,
+            {root.path + b"/" + companion.path for companion in file.companions},
+        )
         for root in store.roots()
         for file in store.files(root.id)
     }
     assert known_files == {
-        path: (file.content is None, file.present) for path, file in model.files.items()
+        path: (file.content is None, file.present, set(file.companions))
+        for path, file in model.files.items()
     }
+    older = {title for title in model.titles if title in visible}
+    for space in store.spaces():
+        hashes = [b"content-%d" % content for content in visible]
+        known_ids = store.photos_by_hash(space.key, hashes)
+        read_again = {i for i, _ in known_ids.values()} - store.photos_with_older_metadata(3)
+        assert {int(p.content_hash[8:]) for p in store.photos(sorted(read_again))} == older
 
 
 @settings(

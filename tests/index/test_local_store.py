@@ -15,7 +15,7 @@ from stored_samples import SPACE, as_stored, fill, unit_vectors
 
 from siglip_index import open_store
 from siglip_index.errors import LibraryAccessError, LibraryBusyError
-from siglip_index.local_store import delete_library, library_files
+from siglip_index.library_folder import delete_library, library_files
 from siglip_index.records import Space
 from siglip_index.verify import verify
 

@@ -196,3 +196,34 @@ def test_verify_beside_a_busy_writer_raises_no_false_alarm(library: Path) -> Non
         thread.join()
     assert not failures
     assert verify(library).is_whole
+
+
+def test_rows_without_an_owner_and_damaged_lists_are_found_and_repaired(tmp_path: Path) -> None:
+    with open_store(tmp_path, writable=True) as store:
+        fill(store, 3)
+        (root,) = store.roots()
+        with store.write() as writer:
+            writer.set_online_only(root.id, [b"far.jpg"])
+    with closing(sqlite3.connect(tmp_path / "library.sqlite3")) as connection:
+        connection.execute(
+            "INSERT INTO companion (file_id, path, display, kind, size, mtime_ns, inode)"
+            " VALUES (99, x'61', 'a', 'raw', 1, 2, 3)"
+        )
+        connection.execute("INSERT INTO online_only (root_id, path) VALUES (99, x'61')")
+        connection.execute("UPDATE photo SET keywords = '{' WHERE id = 1")
+        connection.execute("UPDATE photo SET keywords = '{}', metadata_version = 7 WHERE id = 2")
+        connection.execute("UPDATE root SET exclude = ''")
+        connection.commit()
+    report = verify(tmp_path)
+    assert {problem.what for problem in report.problems} == {
+        "1 companion rows belong to no file",
+        "1 online_only rows belong to no root",
+        "2 photos have damaged keywords",
+        "1 roots have damaged patterns",
+    }
+    assert verify(tmp_path, repair=True).is_whole
+    assert verify(tmp_path).problems == ()
+    with open_store(tmp_path, writable=False) as store:
+        assert len(store.photos([1, 2, 3])) == 3
+        assert store.photos_with_older_metadata(1) == {1, 2, 3}
+        assert store.online_only() == [b"/pictures/far.jpg"]
