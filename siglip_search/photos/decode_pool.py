@@ -13,25 +13,29 @@ import pickle
 import queue
 import threading
 from concurrent.futures import CancelledError, Future
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from siglip_search.errors import UnreadablePictureError, WorkerError
+from siglip_search.photos.memory_turns import MemoryTurns
 from siglip_search.photos.worker_process import (
     Job,
     JobNotTakenError,
+    NeedsMemoryError,
     PreparedPicture,
+    ReadFacts,
     WorkerDiedError,
     WorkerProcess,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from numpy.typing import NDArray
     from PIL import Image
 
-    from siglip_index.records import Fingerprint
+    from siglip_index.records import Fingerprint, PhotoFacts
     from siglip_search.photos.decode import DecodeLimits
 
 _MAX_ATTEMPTS = 3
@@ -52,7 +56,7 @@ class DecodePool:
 
     def __init__(
         self,
-        prepare: Callable[[Image.Image], NDArray[Any]],
+        prepare: Callable[[Image.Image], NDArray[Any]] | None,
         *,
         workers: int,
         limits: DecodeLimits,
@@ -62,7 +66,7 @@ class DecodePool:
 
         Args:
             prepare: Turns an upright RGB picture into an array, in the workers. It is pickled,
-                so it must not be defined in the main script.
+                so it must not be defined in the main script. None for a pool that decodes nothing.
             workers: Most processes, >= 1.
             limits: What one picture may cost.
             min_side: As in `decode`.
@@ -71,6 +75,7 @@ class DecodePool:
             raise ValueError(f"a pool needs at least one worker, not {workers}")
         self._setup = pickle.dumps((prepare, limits, min_side))
         self._limits = limits
+        self._turns = MemoryTurns()
         self._max_workers = workers
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -82,16 +87,33 @@ class DecodePool:
         self._closed = False
         self._cancelled = False
 
-    def decode(self, path: bytes) -> Future[PreparedPicture]:
+    def decode(self, path: bytes, sidecars: Sequence[bytes] = ()) -> Future[PreparedPicture]:
         """Hash, decode and prepare a file.
 
         Args:
             path: Absolute path.
+            sidecars: Absolute paths of XMP files that say more of it; each counts for more than
+                those before it, and one that cannot be read for nothing.
 
         Raises:
             RuntimeError: If the pool is closed.
         """
-        return self._submit("decode", path)
+        return self._submit(Job("decode", path, Future(), tuple(sidecars)))
+
+    def read_facts(
+        self, path: bytes, facts: PhotoFacts, sidecars: Sequence[bytes] = ()
+    ) -> Future[ReadFacts]:
+        """Read a picture's metadata again, and not its pixels unless its format demands it.
+
+        Args:
+            path: Absolute path.
+            facts: What is known of it; size and format stay.
+            sidecars: As for `decode`.
+
+        Raises:
+            RuntimeError: If the pool is closed.
+        """
+        return self._submit(Job("facts", path, Future(), tuple(sidecars), facts))
 
     def hash(self, path: bytes) -> Future[tuple[bytes, Fingerprint]]:
         """Hash a file's bytes, and return the fingerprint of the descriptor that was read.
@@ -102,7 +124,7 @@ class DecodePool:
         Raises:
             RuntimeError: If the pool is closed.
         """
-        return self._submit("hash", path)
+        return self._submit(Job("hash", path, Future()))
 
     def close(self, *, cancel: bool = False) -> None:
         """End the workers; a second call does nothing more.
@@ -137,8 +159,7 @@ class DecodePool:
         # Whoever leaves with an exception no longer waits for the results.
         self.close(cancel=kind is not None)
 
-    def _submit(self, kind: str, path: bytes) -> Future[Any]:
-        job = Job(kind, path, Future())
+    def _submit(self, job: Job) -> Future[Any]:
         with self._lock:
             if self._closed:
                 raise RuntimeError("the decoding pool is closed")
@@ -168,7 +189,7 @@ class DecodePool:
                 outcome = None
                 is_wanted = job.future.set_running_or_notify_cancel()
                 if is_wanted:
-                    outcome, worker = self._serve(job, worker)
+                    outcome, worker = self._serve_in_turn(job, worker)
                 # Before the outcome is known: whoever reacts to it with another job must find
                 # this worker free, and not start one more.
                 with self._lock:
@@ -180,6 +201,19 @@ class DecodePool:
         finally:
             if worker is not None:
                 self._let_go(worker)
+
+    def _serve_in_turn(
+        self, job: Job, worker: WorkerProcess | None
+    ) -> tuple[Any, WorkerProcess | None]:
+        """Have one job done beside others, and again, alone, if there was too little memory."""
+        if self._limits.shared_memory_bytes is None:
+            return self._serve(job, worker)
+        with self._turns.shared():
+            outcome, worker = self._serve(job, worker)
+        if isinstance(outcome, NeedsMemoryError):
+            with self._turns.alone():
+                outcome, worker = self._serve(replace(job, is_alone=True), worker)
+        return outcome, worker
 
     def _serve(self, job: Job, worker: WorkerProcess | None) -> tuple[Any, WorkerProcess | None]:
         """Have one job done.
@@ -201,10 +235,12 @@ class DecodePool:
                 self._let_go(worker)
                 worker = None
             except WorkerDiedError as death:
+                # Some decoders do not look whether they got the memory that they asked for.
+                kind = UnreadablePictureError if worker.is_killed else NeedsMemoryError
                 self._let_go(worker)
                 if self._cancelled:
                     return CancelledError(), None
-                return UnreadablePictureError(str(death)), None
+                return kind(str(death)), None
             else:
                 if worker.is_killed:
                     # The outcome came just before the time was up.

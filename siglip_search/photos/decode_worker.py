@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from siglip_index.records import PhotoFacts
 from siglip_search.errors import NotAPictureError, UnreadablePictureError
 from siglip_search.photos.bad_data import BAD_DATA_ERRORS
-from siglip_search.photos.decode import DecodeLimits, decode, needs_more_memory
+from siglip_search.photos.decode import DecodeLimits, decode
 from siglip_search.photos.fingerprint import (
     ChangedWhileReadError,
     TryAgainError,
@@ -29,15 +30,18 @@ from siglip_search.photos.fingerprint import (
     refused_read,
 )
 from siglip_search.photos.frames import read_header, read_raw, write_frame
+from siglip_search.photos.metadata_again import facts_of_file, read_facts_again
+from siglip_search.photos.reasons import needs_more_memory
+from siglip_search.photos.sidecar import read_sidecar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
     from numpy.typing import NDArray
     from PIL import Image
 
-# How much later than the parent's limit the worker ends itself, in case nobody is left to do it.
+# How much more than the parent's limit the worker gives itself, in case nobody is left to end it.
 _OWN_TIME_LIMIT_MARGIN_SECONDS = 5.0
 
 
@@ -54,16 +58,22 @@ def main() -> None:
     # From our own parent, through a pipe that only it holds.
     prepare, limits, min_side = pickle.loads(pickled)  # noqa: S301
     jobs = _read_jobs_in_background(jobs_in)
-    _limit_memory(limits.max_memory_bytes)
+    shared_bytes = limits.shared_memory_bytes or limits.max_memory_bytes
+    own_bytes = _address_space()
+    _limit_memory(own_bytes, shared_bytes)
     write_frame(answers, {"kind": "ready"})
 
     while True:
         job = jobs.get()
         # From here on, dying is this file's fault.
         write_frame(answers, {"kind": "taken"})
-        _limit_time(limits.max_seconds + _OWN_TIME_LIMIT_MARGIN_SECONDS)
+        _limit_processor_time(limits.max_seconds + _OWN_TIME_LIMIT_MARGIN_SECONDS)
+        if job["is_alone"]:
+            _limit_memory(own_bytes, limits.max_memory_bytes)
         header, pixels = _do(job, prepare, limits, min_side)
-        _limit_time(0)
+        if job["is_alone"]:
+            _limit_memory(own_bytes, shared_bytes)
+        _limit_processor_time(0)
         write_frame(answers, header, None if pixels is None else pixels.data)
 
 
@@ -107,19 +117,25 @@ def _read_jobs_in_background(jobs_in: BinaryIO) -> queue.SimpleQueue[dict[str, A
     return jobs
 
 
-def _limit_memory(max_memory_bytes: int) -> None:
+def _address_space() -> int | None:
+    """Return its size in bytes, or None on a system whose kernel does not limit it."""
     try:
         import resource
-    except ImportError:  # Windows
-        return
-    try:
-        # The first number is the size of the address space in pages.
+
+        # The first number is the size in pages.
         with open("/proc/self/statm", "rb") as statm:
-            in_use = int(statm.read().split()[0]) * resource.getpagesize()
-    except OSError:  # macOS, where the kernel does not keep this limit either
+            return int(statm.read().split()[0]) * resource.getpagesize()
+    except (ImportError, OSError):  # Windows, macOS
+        return None
+
+
+def _limit_memory(own_bytes: int | None, picture_bytes: int) -> None:
+    if own_bytes is None:
         return
+    import resource
+
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = in_use + max_memory_bytes
+    limit = own_bytes + picture_bytes
     if hard != resource.RLIM_INFINITY:
         limit = min(limit, hard)
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
@@ -127,14 +143,15 @@ def _limit_memory(max_memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _limit_time(seconds: float) -> None:
-    """Have the kernel end this process after so many seconds; 0 takes that back.
+def _limit_processor_time(seconds: float) -> None:
+    """Have the kernel end this process after so many seconds on every core; 0 takes that back.
 
     The parent kills it earlier. This is for a parent that died while a decoder hung without
-    letting any other thread of this process run.
+    letting any other thread of this process run. Such a decoder computes; time that passes while
+    this process is stopped, as by SIGSTOP, or waits for a drive does not count.
     """
     if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        signal.setitimer(signal.ITIMER_PROF, seconds * (os.cpu_count() or 1))
 
 
 def _do(
@@ -146,8 +163,11 @@ def _do(
     try:
         path = os.fsencode(job["path"])
         if job["kind"] == "hash":
-            return _hash(path), None
-        return _decode(path, prepare, limits, min_side)
+            return _hash(path, limits), None
+        sidecars = [os.fsencode(sidecar) for sidecar in job["sidecars"]]
+        if job["kind"] == "facts":
+            return _read_facts(path, PhotoFacts(**job["facts"]), sidecars, limits), None
+        return _decode(path, sidecars, prepare, limits, min_side)
     except FileNotFoundError:
         return {"kind": "vanished"}, None
     except ChangedWhileReadError:
@@ -157,15 +177,16 @@ def _do(
     except NotAPictureError as error:
         return {"kind": "not_a_picture", "reason": str(error)}, None
     except UnreadablePictureError as error:
-        return {"kind": "unreadable", "reason": str(error)}, None
+        short = str(error) == needs_more_memory(limits.max_memory_bytes)
+        return {"kind": "needs_memory" if short else "unreadable", "reason": str(error)}, None
     except MemoryError:
-        return {"kind": "unreadable", "reason": needs_more_memory(limits.max_memory_bytes)}, None
+        return {"kind": "needs_memory", "reason": needs_more_memory(limits.max_memory_bytes)}, None
     except OSError as error:
         return {"kind": "refused", "reason": str(refused_read(error))}, None
 
 
-def _hash(path: bytes) -> dict[str, Any]:
-    with open_regular(path) as file:
+def _hash(path: bytes, limits: DecodeLimits) -> dict[str, Any]:
+    with open_regular(path, download_cloud=limits.download_cloud) as file:
         before = fingerprint(os.fstat(file.fileno()))
         digest = content_hash(file)
         if fingerprint(os.fstat(file.fileno())) != before:
@@ -173,17 +194,36 @@ def _hash(path: bytes) -> dict[str, Any]:
     return {"kind": "hashed", "hash": digest.hex(), "fingerprint": asdict(before)}
 
 
+def _read_facts(
+    path: bytes, known: PhotoFacts, sidecars: Iterable[bytes], limits: DecodeLimits
+) -> dict[str, Any]:
+    with open_regular(path, download_cloud=limits.download_cloud) as file:
+        before = fingerprint(os.fstat(file.fileno()))
+        facts = _with_sidecars(read_facts_again(file, known, limits), path, sidecars, limits)
+        if fingerprint(os.fstat(file.fileno())) != before:
+            raise ChangedWhileReadError
+    return {"kind": "facts", "facts": asdict(facts), "fingerprint": asdict(before)}
+
+
+def _with_sidecars(
+    facts: PhotoFacts, path: bytes, sidecars: Iterable[bytes], limits: DecodeLimits
+) -> PhotoFacts:
+    found = [read_sidecar(path, download_cloud=limits.download_cloud) for path in sidecars]
+    return facts_of_file(facts, path, [fields for fields in found if fields is not None])
+
+
 def _decode(
     path: bytes,
+    sidecars: Iterable[bytes],
     prepare: Callable[[Image.Image], NDArray[Any]],
     limits: DecodeLimits,
     min_side: int | None,
 ) -> tuple[dict[str, Any], NDArray[Any]]:
-    with open_regular(path) as file:
+    with open_regular(path, download_cloud=limits.download_cloud) as file:
         before = fingerprint(os.fstat(file.fileno()))
         try:
             digest = content_hash(file)
-            picture = decode(file, limits=limits, min_side=min_side)
+            picture = decode(file, limits=limits, min_side=min_side, name=path)
         except UnreadablePictureError:
             # A file that is still being written looks truncated.
             if fingerprint(os.fstat(file.fileno())) != before:
@@ -203,7 +243,7 @@ def _decode(
         "kind": "decoded",
         "hash": digest.hex(),
         "fingerprint": asdict(before),
-        "facts": asdict(picture.facts),
+        "facts": asdict(_with_sidecars(picture.facts, path, sidecars, limits)),
         "dtype": pixels.dtype.str,
         "shape": pixels.shape,
     }, pixels

@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from PIL import ExifTags
 
 from siglip_search.photos.bad_data import BAD_DATA_ERRORS
+from siglip_search.photos.metadata_values import (
+    MAX_ALTITUDE_M,
+    MAX_EXPOSURE_SECONDS,
+    MAX_F_NUMBER,
+    MAX_FOCAL_LENGTH_MM,
+    MAX_ISO,
+    clean_line,
+    finite_number,
+    iso_time,
+    make_and_model,
+    positive_number,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from PIL import Image
 
-_CAMERA_MAX_CHARACTERS = 100
-
 _DATE_TIME = re.compile(
     r"(\d{4})[:/.-](\d{2})[:/.-](\d{2})[ T](\d{2}):(\d{2}):(\d{2})(?!\d)", re.ASCII
 )
-_UTC_OFFSET = re.compile(r"([+-])(\d{2}):?(\d{2})", re.ASCII)
 
-# The time zones in use reach from -12:00 to +14:00.
-_MAX_OFFSET_MINUTES = 14 * 60
+# "The number does not fit here": the true one stands in another tag then (EXIF 2.3, 0x8827).
+_ISO_OVERFLOW = 65535
 
 _NO_TAGS: Mapping[int, Any] = {}
 
@@ -37,17 +44,30 @@ class PictureExif:
 
     Attributes:
         orientation: How the stored pixels must be turned, in [1, 8] as in EXIF; 1 is upright.
-        taken_at: Capture time as ISO 8601 in seconds, with its UTC offset where one is stated.
+        taken_at: Capture time as ISO 8601, with its fraction of a second and its UTC offset where
+            they are stated.
         camera: Make and model, one line.
+        lens: Make and model, one line.
+        exposure_seconds: Exposure time, > 0.
+        f_number: Focal length by aperture, > 0.
+        iso: Sensitivity, > 0.
+        focal_length_mm: Of the lens itself, > 0.
         latitude: Degrees north, in [-90, 90].
         longitude: Degrees east, in [-180, 180].
+        altitude_m: Above sea level, negative below it.
     """
 
     orientation: int = 1
     taken_at: str | None = None
     camera: str | None = None
+    lens: str | None = None
+    exposure_seconds: float | None = None
+    f_number: float | None = None
+    iso: int | None = None
+    focal_length_mm: float | None = None
     latitude: float | None = None
     longitude: float | None = None
+    altitude_m: float | None = None
 
 
 def read_exif(image: Image.Image) -> PictureExif:
@@ -62,13 +82,25 @@ def read_exif(image: Image.Image) -> PictureExif:
     except BAD_DATA_ERRORS:
         return PictureExif()
     capture = _sub_tags(tags, ExifTags.IFD.Exif)
-    latitude, longitude = _position(_sub_tags(tags, ExifTags.IFD.GPSInfo))
+    gps = _sub_tags(tags, ExifTags.IFD.GPSInfo)
+    latitude, longitude = _position(gps)
+    base = ExifTags.Base
     return PictureExif(
         orientation=_orientation(tags),
         taken_at=_taken_at(capture),
-        camera=_camera(tags),
+        camera=make_and_model(
+            clean_line(_tag(tags, base.Make)), clean_line(_tag(tags, base.Model))
+        ),
+        lens=make_and_model(
+            clean_line(_tag(capture, base.LensMake)), clean_line(_tag(capture, base.LensModel))
+        ),
+        exposure_seconds=positive_number(_tag(capture, base.ExposureTime), MAX_EXPOSURE_SECONDS),
+        f_number=positive_number(_tag(capture, base.FNumber), MAX_F_NUMBER),
+        iso=_iso(capture),
+        focal_length_mm=positive_number(_tag(capture, base.FocalLength), MAX_FOCAL_LENGTH_MM),
         latitude=latitude,
         longitude=longitude,
+        altitude_m=_altitude(gps),
     )
 
 
@@ -96,59 +128,39 @@ def _orientation(tags: Image.Exif) -> int:
 
 def _taken_at(capture: Mapping[int, Any]) -> str | None:
     # IFD0's DateTime is left out: editors write the time of the last change there.
-    for date_tag, offset_tag in (
-        (ExifTags.Base.DateTimeOriginal, ExifTags.Base.OffsetTimeOriginal),
-        (ExifTags.Base.DateTimeDigitized, ExifTags.Base.OffsetTimeDigitized),
+    base = ExifTags.Base
+    for date_tag, fraction_tag, offset_tag in (
+        (base.DateTimeOriginal, base.SubsecTimeOriginal, base.OffsetTimeOriginal),
+        (base.DateTimeDigitized, base.SubsecTimeDigitized, base.OffsetTimeDigitized),
     ):
-        match = _DATE_TIME.match(_text(_tag(capture, date_tag)))
+        match = _DATE_TIME.match(clean_line(_tag(capture, date_tag)))
         if match is None:
             continue
-        try:
-            moment = datetime(*(int(part) for part in match.groups()))  # type: ignore[arg-type]  # six numbers
-        except ValueError:
-            # 0000:00:00 is how cameras say that their clock was never set.
-            continue
-        return moment.isoformat() + _utc_offset(_text(_tag(capture, offset_tag)))
+        moment = iso_time(
+            match.groups(),
+            fraction=clean_line(_tag(capture, fraction_tag)),
+            offset=clean_line(_tag(capture, offset_tag)),
+        )
+        if moment is not None:
+            return moment
     return None
 
 
-def _utc_offset(text: str) -> str:
-    if text == "Z":
-        return "+00:00"
-    match = _UTC_OFFSET.fullmatch(text)
-    if match is None:
-        return ""
-    sign, hours, minutes = match.group(1), int(match.group(2)), int(match.group(3))
-    if minutes >= 60 or hours * 60 + minutes > _MAX_OFFSET_MINUTES:
-        return ""
-    return f"{sign}{hours:02}:{minutes:02}"
+def _iso(capture: Mapping[int, Any]) -> int | None:
+    base = ExifTags.Base
+    for number in (base.ISOSpeedRatings, base.RecommendedExposureIndex, base.ISOSpeed):
+        value = positive_number(_tag(capture, number), MAX_ISO)
+        if value is not None and value >= 1 and value != _ISO_OVERFLOW:
+            return round(value)
+    return None
 
 
-def _camera(tags: Image.Exif) -> str | None:
-    make = _text(_tag(tags, ExifTags.Base.Make))
-    model = _text(_tag(tags, ExifTags.Base.Model))
-    if make and model:
-        # "Canon" + "Canon EOS 5D", "NIKON CORPORATION" + "NIKON D90": the model says it all.
-        brand = make.split()[0].casefold()
-        name = model if model.casefold().startswith(brand) else f"{make} {model}"
-    else:
-        name = make or model
-    return name[:_CAMERA_MAX_CHARACTERS].strip() or None
-
-
-def _text(value: Any) -> str:
-    """Return one clean line: up to the first NUL, without control and format characters."""
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "replace")
-    if not isinstance(value, str):
-        return ""
-    value = value.split("\0", 1)[0][: 10 * _CAMERA_MAX_CHARACTERS]
-    # Categories C*: control, format (text direction overrides), surrogate, private, unassigned.
-    kept = "".join(
-        character if not unicodedata.category(character).startswith("C") else " "
-        for character in value
-    )
-    return " ".join(kept.split())
+def _altitude(gps: Mapping[int, Any]) -> float | None:
+    metres = finite_number(_tag(gps, ExifTags.GPS.GPSAltitude))
+    if metres is None or abs(metres) > MAX_ALTITUDE_M:
+        return None
+    reference = _tag(gps, ExifTags.GPS.GPSAltitudeRef)
+    return -metres if reference in (1, b"\x01", (1,)) else metres
 
 
 def _position(gps: Mapping[int, Any]) -> tuple[float, float] | tuple[None, None]:
@@ -168,7 +180,7 @@ def _position(gps: Mapping[int, Any]) -> tuple[float, float] | tuple[None, None]
 
 def _degrees(parts: Any, reference: Any, directions: str, limit: float) -> float | None:
     """Return degrees from (degrees, minutes, seconds) and a letter such as "N"; None if unfit."""
-    letter = _text(reference).upper()[:1]
+    letter = clean_line(reference).upper()[:1]
     if not letter or letter not in directions or not isinstance(parts, tuple):
         return None
     if not 1 <= len(parts) <= 3:

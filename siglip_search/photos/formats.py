@@ -21,6 +21,7 @@ EXTENSIONS_BY_FORMAT: dict[str, frozenset[bytes]] = {
     "IM": frozenset({b"im"}),
     "JPEG": frozenset({b"jfif", b"jpe", b"jpg", b"jpeg"}),
     "JPEG2000": frozenset({b"jp2", b"j2k", b"jpc", b"jpf", b"jpx", b"j2c"}),
+    "JXL": frozenset({b"jxl"}),
     "MPO": frozenset({b"mpo"}),
     "MSP": frozenset({b"msp"}),
     "PCD": frozenset({b"pcd"}),
@@ -39,6 +40,24 @@ EXTENSIONS_BY_FORMAT: dict[str, frozenset[bytes]] = {
     "XPM": frozenset({b"xpm"}),
 }
 """Pillow's name of every format that is opened, with its file name extensions in lower case."""
+
+RAW_EXTENSIONS: frozenset[bytes] = frozenset(
+    {
+        *(b"3fr", b"fff"),  # Hasselblad
+        *(b"arw", b"sr2", b"srf"),  # Sony
+        *(b"cap", b"iiq"),  # Phase One
+        *(b"cr2", b"cr3", b"crw"),  # Canon
+        *(b"dcr", b"dcs", b"drf", b"k25", b"kc2", b"kdc"),  # Kodak
+        *(b"dng", b"gpr"),  # Adobe, many cameras and telephones; GoPro
+        *(b"bay", b"bmq", b"cs1", b"mdc", b"mef", b"mfw", b"mos", b"pxn", b"sti"),  # Mamiya, others
+        *(b"erf", b"mrw", b"orf", b"ori"),  # Epson, Minolta, Olympus
+        *(b"nef", b"nrw"),  # Nikon
+        *(b"pef", b"ptx"),  # Pentax
+        *(b"raf", b"raw", b"rw2", b"rwl"),  # Fujifilm, Panasonic, Leica
+        *(b"srw", b"x3f"),  # Samsung, Sigma
+    }
+)
+"""File name extensions of cameras' RAW files that LibRaw reads: lower case, without the dot."""
 
 DENIED_FORMATS: dict[str, str] = {
     "BUFR": "a stub: recognised by Pillow, never decoded",
@@ -65,19 +84,22 @@ _WEAK_SIGNATURE = ("PCD", "IM", "TGA")
 OPENED_CONTAINER_FORMATS: tuple[str, ...] = ("HEIF", "AVIF")
 """What Image.open may try on an ISO base media file ("ftyp"), in this order."""
 
+OPENED_JXL_FORMATS: tuple[str, ...] = ("JXL",)
+"""What Image.open may try on JPEG XL."""
+
 OPENED_FORMATS: tuple[str, ...] = (
     *_COMMON,
     *sorted(
         set(EXTENSIONS_BY_FORMAT)
         # Pillow's JPEG opener recognises MPO by itself; "MPO" is no opener of its own.
-        - {*_COMMON, *_WEAK_SIGNATURE, *OPENED_CONTAINER_FORMATS, "MPO"}
+        - {*_COMMON, *_WEAK_SIGNATURE, *OPENED_CONTAINER_FORMATS, *OPENED_JXL_FORMATS, "MPO"}
     ),
     *_WEAK_SIGNATURE,
 )
 """What Image.open may try on any other file, in this order."""
 
 PICTURE_EXTENSIONS: frozenset[bytes] = frozenset().union(*EXTENSIONS_BY_FORMAT.values())
-"""File name extensions of pictures: lower case, without the dot."""
+"""File name extensions of pictures, RAW files aside: lower case, without the dot."""
 
 SIGNATURE_BYTES = 32
 """How much of a file's beginning `sniff_format` and `describe_other` look at."""
@@ -88,7 +110,7 @@ _HEIF_BRANDS = frozenset(
 
 
 def has_picture_extension(name: bytes) -> bool | None:
-    """Tell whether a file's name says that it is a picture.
+    """Tell whether a file's name says that it is a picture; `is_raw_name` knows of RAW files.
 
     Args:
         name: File name without its folder.
@@ -100,6 +122,16 @@ def has_picture_extension(name: bytes) -> bool | None:
     if not dot:
         return None
     return extension.lower() in PICTURE_EXTENSIONS
+
+
+def is_raw_name(name: bytes) -> bool:
+    """Tell whether a file's name says that it is a camera's RAW.
+
+    Args:
+        name: File name, with or without its folder.
+    """
+    _, dot, extension = name.rpartition(b".")
+    return bool(dot) and extension.lower() in RAW_EXTENSIONS
 
 
 def is_container(head: bytes) -> bool:
@@ -131,6 +163,8 @@ def sniff_format(head: bytes) -> str | None:
         if brand in (b"avif", b"avis"):
             return "AVIF"
         return "HEIF" if brand in _HEIF_BRANDS else None
+    if head.startswith((b"\0\0\0\x0cJXL \r\n\x87\n", b"\xff\x0a")):
+        return "JXL"
     if head.startswith((b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51\0")):
         return "JPEG2000"
     if head.startswith(b"8BPS\0\x01"):

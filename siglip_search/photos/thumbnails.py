@@ -28,6 +28,7 @@ def thumbnail(path: bytes, size: tuple[int, int], limits: DecodeLimits) -> Image
         UnreadablePictureError: If it cannot be decoded.
     """
     with open_regular(path) as file:
-        image = decode(file, limits=limits, min_side=_OVERSAMPLING * max(size)).image
+        min_side = _OVERSAMPLING * max(size)
+        image = decode(file, limits=limits, min_side=min_side, name=path).image
     image.thumbnail(size, Image.Resampling.BICUBIC, reducing_gap=None)
     return image

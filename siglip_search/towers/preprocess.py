@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _MIN_SIDE_PX: Final = 384
 
+_MAX_ASPECT = 100
+"""Of the part of a picture that is looked at before its middle square is cut out."""
+
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -65,6 +68,12 @@ class Preprocessor:
 
     def _crop(self, image: Image.Image) -> Image.Image:
         target = self.image_size[0]
+        # A strip of 100,000 x 1 would become 25,600,000 x 256 first: what lies far from its middle
+        # is cut off before.
+        longest = _MAX_ASPECT * min(image.size)
+        if max(image.size) > longest:
+            left, top = (max(side - longest, 0) // 2 for side in image.size)
+            image = image.crop((left, top, image.width - left, image.height - top))
         width, height = image.size
         # torchvision's arithmetic: the long side is truncated, the offset rounded half to even.
         if width <= height:

@@ -9,11 +9,14 @@ from photos.drawn_pictures import encoded, quarters
 from PIL import Image
 
 from siglip_search.photos import formats
+from siglip_search.photos.jxl import register_jxl
 
 
-def test_table_is_what_pillow_and_pillow_heif_register_less_the_denied() -> None:
+def test_table_is_what_pillow_and_its_plugins_register_less_the_denied() -> None:
+    pytest.importorskip("pillow_jxl", reason="needs the extra jxl")
     Image.init()
     pillow_heif.register_heif_opener()
+    register_jxl()
     registered: dict[str, set[bytes]] = {}
     for extension, name in Image.registered_extensions().items():
         if name not in formats.DENIED_FORMATS:
@@ -25,7 +28,8 @@ def test_every_format_of_pillow_is_either_opened_or_denied() -> None:
     Image.init()
     pillow_heif.register_heif_opener()
     opened = {*formats.OPENED_FORMATS, *formats.OPENED_CONTAINER_FORMATS}
-    assert set(Image.OPEN) == opened | (set(Image.OPEN) & set(formats.DENIED_FORMATS))
+    registered = set(Image.OPEN) - set(formats.OPENED_JXL_FORMATS)
+    assert registered == opened | (registered & set(formats.DENIED_FORMATS))
     assert not opened & set(formats.DENIED_FORMATS)
     assert {"EPS", "WMF", "MPEG", "IPTC"} <= set(formats.DENIED_FORMATS)
 
@@ -47,6 +51,24 @@ def test_every_format_of_pillow_is_either_opened_or_denied() -> None:
 )
 def test_names_tell_pictures(name: bytes, expected: bool | None) -> None:
     assert formats.has_picture_extension(name) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (b"IMG_0001.CR2", True),
+        (b"a/b.dng", True),
+        (b"DSC_1.nef", True),
+        (b"a.tif", False),
+        (b"a.nef.xmp", False),
+        (b"raw", False),
+        (b"nef", False),
+    ],
+)
+def test_names_tell_raw_files(name: bytes, expected: bool) -> None:
+    assert formats.is_raw_name(name) is expected
+    if expected:
+        assert formats.has_picture_extension(name) is False
 
 
 @pytest.mark.parametrize(
@@ -76,8 +98,10 @@ def test_what_people_take_for_pictures_is_named(head: bytes, words: str) -> None
 
 def test_scanning_needs_neither_pillow_nor_numpy() -> None:
     code = (
-        "import sys, siglip_search.photos.scan; "
-        "print([m for m in ('PIL', 'numpy', 'pillow_heif', 'onnxruntime') if m in sys.modules])"
+        "import sys, siglip_search.photos.scan, siglip_search.photos.optional_formats as o; "
+        "o.missing_extra(b'a.nef'); "
+        "heavy = {'PIL', 'numpy', 'pillow_heif', 'rawpy', 'pillow_jxl', 'onnxruntime'}; "
+        "print(sorted(heavy & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert result.stdout.strip() == b"[]"
