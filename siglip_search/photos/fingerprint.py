@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from siglip_index.records import Fingerprint
 from siglip_search.errors import NotAPictureError, UnreadablePictureError
+from siglip_search.photos.cloud_placeholder import is_online_only
 
 if TYPE_CHECKING:
     import io
@@ -55,17 +56,31 @@ class ChangedWhileReadError(TryAgainError):
         super().__init__("it changed while it was being read", hint="The next run tries it again.")
 
 
-def open_regular(path: bytes) -> BinaryIO:
+class OnlineOnlyError(TryAgainError):
+    """Only the cloud has the file: reading would download it, which nobody asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "only the cloud has it", hint="`siglip-search index --download-cloud` reads it."
+        )
+
+
+def open_regular(path: bytes, *, download_cloud: bool = False) -> BinaryIO:
     """Open a regular file for reading, without ever waiting for a pipe or a device.
 
     Args:
         path: Absolute path, or relative to the working directory.
+        download_cloud: Open it even if reading downloads it.
 
     Raises:
         FileNotFoundError: If nothing is there (any more).
         NotAPictureError: If it is a folder, pipe, socket or device.
+        OnlineOnlyError: If only the cloud has it.
         TryAgainError: If the operating system refuses.
     """
+    # Asked right before, because on Windows some files are fetched as soon as they are opened.
+    if not download_cloud and _is_online_only(path):
+        raise OnlineOnlyError
     try:
         descriptor = os.open(path, _OPEN_FLAGS)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -82,6 +97,13 @@ def open_regular(path: bytes) -> BinaryIO:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def _is_online_only(path: bytes) -> bool:
+    try:
+        return is_online_only(path, os.stat(path))
+    except OSError:
+        return False  # opening it tells why
 
 
 def _is_folder(path: bytes) -> bool:

@@ -31,16 +31,20 @@ _POSIX_CLASSES = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Pattern:
+class Pattern:
     """One line.
 
     Attributes:
+        text: As it was written.
+        number: Which line of its source it is, from 1.
         takes_back_in: It began with "!".
         folders_only: It ended with "/".
         whole_path: Whether the path or only its last name is compared.
         expression: What has to match completely.
     """
 
+    text: bytes
+    number: int
     takes_back_in: bool
     folders_only: bool
     whole_path: bool
@@ -60,10 +64,10 @@ class IgnoreRules:
         Raises:
             ValueError: If a pattern is malformed and not to be passed over.
         """
-        self._patterns: list[_Pattern] = []
-        for line in lines:
+        self._patterns: list[Pattern] = []
+        for number, line in enumerate(lines, 1):
             try:
-                pattern = _parse(line)
+                pattern = _parse(line, number)
             except ValueError:
                 if not lenient:
                     raise
@@ -73,11 +77,12 @@ class IgnoreRules:
         # The last pattern that matches decides.
         self._patterns.reverse()
 
-    def leaves_out(self, path: bytes, *, is_folder: bool) -> bool | None:
-        """Judge a file or folder; the folders above it are taken to be let in.
+    def deciding(self, path: bytes, *, is_folder: bool) -> Pattern | None:
+        """Return the pattern that decides about a file or folder.
 
         Args:
-            path: Relative to the folder that the patterns are for, "/"-separated.
+            path: Relative to the folder that the patterns are for, "/"-separated. The folders
+                above it are taken to be let in.
             is_folder: Whether it is a folder, or a link to one.
 
         Returns:
@@ -88,11 +93,11 @@ class IgnoreRules:
             if pattern.folders_only and not is_folder:
                 continue
             if pattern.expression.fullmatch(path if pattern.whole_path else name):
-                return not pattern.takes_back_in
+                return pattern
         return None
 
 
-def _parse(line: bytes) -> _Pattern | None:
+def _parse(line: bytes, number: int) -> Pattern | None:
     if line.startswith(b"#"):
         return None
     glob = _without_trailing_spaces(line.removesuffix(b"\r"))
@@ -108,8 +113,13 @@ def _parse(line: bytes) -> _Pattern | None:
     glob = glob.removeprefix(b"/")
     if not glob:
         raise ValueError("it names nothing")
-    return _Pattern(
-        takes_back_in, folders_only, whole_path, re.compile(_translate(glob, whole_path), re.DOTALL)
+    return Pattern(
+        text=line.removesuffix(b"\r"),
+        number=number,
+        takes_back_in=takes_back_in,
+        folders_only=folders_only,
+        whole_path=whole_path,
+        expression=re.compile(_translate(glob, whole_path), re.DOTALL),
     )
 
 
