@@ -26,6 +26,10 @@ def count_without_reading(plans: Sequence[RootPlan]) -> IngestReport:
         report.added += len(plan.returned)
         report.unchanged += len(plan.unchanged)
         report.failed += len(plan.failed)
+        report.online_only += len(plan.online_only)
+        for extra, paths in plan.without_extra.items():
+            report.missing_extras[extra] = report.missing_extras.get(extra, 0) + len(paths)
+            report.ignored += len(paths)
         report.failures.extend(
             Failure(join(root_plan.root.path, known.path), known.failure or "")
             for known in plan.failed
@@ -42,14 +46,22 @@ def record_without_reading(store: Store, plans: Sequence[RootPlan]) -> IngestRep
     with store.write() as writer:
         for root_plan in plans:
             plan = root_plan.plan
-            writer.mark_vanished(file.id for file in plan.removed)
+            writer.mark_vanished(file.id for file in (*plan.removed, *plan.stacked))
             writer.refresh_files(
                 (known.id, seen.fingerprint, seen.device)
                 for known, seen in (*plan.returned, *plan.refreshed)
             )
             for known, seen in plan.moved:
                 assert known.photo_id is not None  # the plan moves pictures only
-                entry = FileEntry(root_plan.root.id, seen.path, seen.fingerprint, seen.device)
+                entry = FileEntry(
+                    root_plan.root.id, seen.path, seen.fingerprint, seen.device, seen.companions
+                )
                 writer.link_files(known.photo_id, [entry])
             writer.drop_files(known.id for known, _ in plan.moved)
+            for known, companions in plan.companions:
+                writer.set_companions(known.id, companions)
+            writer.forget_metadata(plan.stale_metadata)
+            if plan.root_seen:
+                placeholders = [seen.path for seen in plan.online_only]
+                writer.set_online_only(root_plan.root.id, placeholders, under=root_plan.within)
     return count_without_reading(plans)

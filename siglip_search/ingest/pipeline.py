@@ -7,39 +7,38 @@ thread that calls `run`, which therefore needs no locks; the other stages only h
 from __future__ import annotations
 
 import queue
+import sys
 import time
 from collections import deque
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from siglip_index.locations import join
-from siglip_index.records import FileEntry, NewPhoto
+from siglip_index.records import NewPhoto
 from siglip_search.errors import DeviceError, ModelError, UnreadablePictureError, WorkerError
+from siglip_search.ingest.raws_in_stead import apart_from_raws
 from siglip_search.ingest.report import Committed, Failure, Progress
+from siglip_search.ingest.work import Batch, Content, Work, never_up_to_date, newest_first
 from siglip_search.photos.fingerprint import TryAgainError
+from siglip_search.photos.optional_formats import raw_available
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
     from siglip_index.protocol import Store
-    from siglip_index.records import Fingerprint, PhotoFacts, Root, Space
+    from siglip_index.records import FileEntry, Fingerprint, Space
     from siglip_search.ingest.plan import RootPlan
     from siglip_search.ingest.report import IngestReport
     from siglip_search.photos.decode_pool import DecodePool
-    from siglip_search.photos.scan import SeenFile
     from siglip_search.photos.worker_process import PreparedPicture
     from siglip_search.towers.failover import Embedded
 
 T = TypeVar("T")
-
-BATCH_PICTURES = 32
-BATCH_SECONDS = 5.0
 
 # How often a waiting run looks at the stop signal.
 POLL_SECONDS = 0.1
@@ -56,58 +55,6 @@ class PictureTower(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """A file to be read; `kind` is the count in the report that it will end up in."""
-
-    root: Root
-    seen: SeenFile
-    kind: str
-
-    @property
-    def path(self) -> bytes:
-        return join(self.root.path, self.seen.path)
-
-    def entry(self, fingerprint: Fingerprint | None = None) -> FileEntry:
-        return FileEntry(
-            root_id=self.root.id,
-            path=self.seen.path,
-            fingerprint=fingerprint or self.seen.fingerprint,
-            device=self.seen.device,
-        )
-
-
-@dataclass(slots=True)
-class _Content:
-    """A content on its way to the store, with every file of this run that holds it."""
-
-    content_hash: bytes
-    facts: PhotoFacts
-    files: list[tuple[_Work, FileEntry]]
-
-
-@dataclass(slots=True)
-class _Batch:
-    """Results that wait for their commit."""
-
-    new: dict[bytes, tuple[_Content, NewPhoto]] = field(default_factory=dict)
-    links: list[tuple[int, _Work, FileEntry]] = field(default_factory=list)
-    failures: list[tuple[_Work, FileEntry, str]] = field(default_factory=list)
-    since: float = 0.0
-
-    def __len__(self) -> int:
-        pictures = sum(len(content.files) for content, _ in self.new.values())
-        return pictures + len(self.links) + len(self.failures)
-
-    def start(self) -> None:
-        """Note the time of the first result, from which the age of the batch counts."""
-        if not len(self):
-            self.since = time.monotonic()
-
-    def is_due(self, now: float) -> bool:
-        return len(self) >= BATCH_PICTURES or (len(self) > 0 and now - self.since >= BATCH_SECONDS)
-
-
 class Pipeline:
     """One run of ingest over any number of roots.
 
@@ -120,6 +67,7 @@ class Pipeline:
         decode_workers: Processes of the pool.
         embed_threads: Pictures embedded at the same time.
         stop: When set, no new work is begun, computed vectors are committed and `run` returns.
+        pace: Asked, often, how many pictures may be in work now; at 0 the run is paused.
         on_commit: Called after each COMMIT.
         on_progress: Called after each file read.
     """
@@ -135,10 +83,12 @@ class Pipeline:
         decode_workers: int,
         embed_threads: int,
         stop: threading.Event,
+        pace: Callable[[], int] = lambda: sys.maxsize,
         on_commit: Callable[[Committed], None] = lambda _: None,
         on_progress: Callable[[Progress], None] = lambda _: None,
     ) -> None:
         self._store = store
+        self._pace = pace
         self._space = space
         self._tower = tower
         self._pool = pool
@@ -152,11 +102,12 @@ class Pipeline:
         self._embedders = ThreadPoolExecutor(embed_threads, thread_name_prefix="embed")
         self._finished: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._decoding = 0
-        self._embedding: dict[bytes, _Content] = {}
-        self._batch = _Batch()
+        self._embedding: dict[bytes, Content] = {}
+        self._batch = Batch()
         self._accepting = True
         self._report = report
         self._progress = Progress(0, 0)
+        self._waiting: deque[Work] = deque()
         self._sizes_in_store: set[int] = set()
 
     def run(self, plans: Sequence[RootPlan]) -> IngestReport:
@@ -168,7 +119,7 @@ class Pipeline:
             DeviceError: Its device did, for good; likewise, and the message counts what is left.
             WorkerError: The decoding processes do not start; likewise.
         """
-        waiting = _newest_first(plans)
+        waiting = self._waiting = newest_first(plans)
         self._progress = Progress(0, len(waiting))
         self._sizes_in_store = self._store.known_sizes() if waiting else set()
         failure: ModelError | DeviceError | WorkerError | None = None
@@ -200,7 +151,7 @@ class Pipeline:
             hint=failure.hint,
         )
 
-    def _work_through(self, waiting: deque[_Work]) -> None:
+    def _work_through(self, waiting: deque[Work]) -> None:
         while (waiting or self._decoding or self._embedding) and not self._stop.is_set():
             while waiting and self._has_room():
                 self._read(waiting.popleft())
@@ -214,26 +165,31 @@ class Pipeline:
                 self._commit()
 
     def _has_room(self) -> bool:
-        return self._decoding < self._max_decoding and len(self._embedding) < self._max_embedding
+        in_work = self._decoding + len(self._embedding)
+        return (
+            self._decoding < self._max_decoding
+            and len(self._embedding) < self._max_embedding
+            and in_work < self._pace()
+        )
 
     def _drain(self) -> None:
         while not self._finished.empty():
             self._finished.get()()
 
-    def _read(self, work: _Work) -> None:
+    def _read(self, work: Work) -> None:
         # A copy has the size of its original, so only such files are worth hashing first.
         if work.seen.fingerprint.size in self._sizes_in_store:
             self._submit(self._pool.hash(work.path), self._hashed, work)
         else:
-            self._submit(self._pool.decode(work.path), self._decoded, work)
+            self._submit(self._pool.decode(work.path, work.sidecars), self._decoded, work)
 
     def _submit(
-        self, future: Future[T], handle: Callable[[_Work, Future[T]], None], work: _Work
+        self, future: Future[T], handle: Callable[[Work, Future[T]], None], work: Work
     ) -> None:
         self._decoding += 1
         future.add_done_callback(lambda done: self._finished.put(partial(handle, work, done)))
 
-    def _hashed(self, work: _Work, future: Future[tuple[bytes, Fingerprint]]) -> None:
+    def _hashed(self, work: Work, future: Future[tuple[bytes, Fingerprint]]) -> None:
         self._decoding -= 1
         result = self._result(work, future)
         if result is None:
@@ -242,11 +198,11 @@ class Pipeline:
         if self._join_known_content(content_hash, work, work.entry(fingerprint)):
             return
         if self._accepting:
-            self._submit(self._pool.decode(work.path), self._decoded, work)
+            self._submit(self._pool.decode(work.path, work.sidecars), self._decoded, work)
         else:
             self._report.pending += 1
 
-    def _decoded(self, work: _Work, future: Future[PreparedPicture]) -> None:
+    def _decoded(self, work: Work, future: Future[PreparedPicture]) -> None:
         self._decoding -= 1
         prepared = self._result(work, future)
         if prepared is None:
@@ -257,13 +213,13 @@ class Pipeline:
         if not self._accepting:
             self._report.pending += 1
             return
-        content = _Content(prepared.content_hash, prepared.facts, [(work, entry)])
+        content = Content(prepared.content_hash, prepared.facts, [(work, entry)])
         self._embedding[content.content_hash] = content
         self._embedders.submit(
             self._tower.embed_with_provenance, prepared.pixels[None]
         ).add_done_callback(lambda done: self._finished.put(partial(self._embedded, content, done)))
 
-    def _embedded(self, content: _Content, future: Future[Embedded]) -> None:
+    def _embedded(self, content: Content, future: Future[Embedded]) -> None:
         if future.cancelled() or (not self._accepting and future.exception() is not None):
             return  # stays in self._embedding, which the report counts as pending
         embedded = future.result()
@@ -280,7 +236,7 @@ class Pipeline:
         self._report.embedded += 1
         self._advance(len(content.files))
 
-    def _join_known_content(self, content_hash: bytes, work: _Work, entry: FileEntry) -> bool:
+    def _join_known_content(self, content_hash: bytes, work: Work, entry: FileEntry) -> bool:
         """Let the file name a content that has a vector, or is about to; False if there is none."""
         if content_hash in self._embedding:
             self._embedding[content_hash].files.append((work, entry))
@@ -298,7 +254,7 @@ class Pipeline:
         self._advance(1)
         return True
 
-    def _result(self, work: _Work, future: Future[T]) -> T | None:
+    def _result(self, work: Work, future: Future[T]) -> T | None:
         """Return what a reading gave, or None after accounting for why it gave nothing."""
         try:
             return future.result()
@@ -307,12 +263,22 @@ class Pipeline:
         except FileNotFoundError:
             self._advance(1)  # gone since the scan: there is nothing to account for
         except TryAgainError as error:
-            self._fail(work, _stale(work.seen.fingerprint), str(error))
+            self._fail(work, never_up_to_date(work.seen.fingerprint), str(error))
         except UnreadablePictureError as error:
-            self._fail(work, work.seen.fingerprint, str(error))
+            self._fail(self._without_raws(work), work.seen.fingerprint, str(error))
         return None
 
-    def _fail(self, work: _Work, fingerprint: Fingerprint, reason: str) -> None:
+    def _without_raws(self, work: Work) -> Work:
+        """Let the RAWs of a new picture that cannot be read be read in its stead."""
+        if work.kind == "unchanged" or not raw_available():
+            return work
+        seen, raws = apart_from_raws(work.seen)
+        self._waiting.extend(Work(work.root, raw, "added") for raw in raws)
+        self._progress = replace(self._progress, total=self._progress.total + len(raws))
+        self._report.companions -= len(raws)
+        return replace(work, seen=seen)
+
+    def _fail(self, work: Work, fingerprint: Fingerprint, reason: str) -> None:
         self._batch.start()
         self._batch.failures.append((work, work.entry(fingerprint), reason))
         self._advance(1)
@@ -322,7 +288,7 @@ class Pipeline:
         self._on_progress(self._progress)
 
     def _commit(self) -> None:
-        batch, self._batch = self._batch, _Batch()
+        batch, self._batch = self._batch, Batch()
         if not len(batch):
             return
         names = {
@@ -333,8 +299,12 @@ class Pipeline:
             for content, photo in batch.new.values():
                 photo_id = writer.add_photo(self._space.key, photo)
                 writer.link_files(photo_id, [entry for _, entry in content.files])
+                # Those of the first file were read with the picture.
+                if any(work.sidecars for work, _ in content.files[1:]):
+                    writer.forget_metadata([photo_id])
             for photo_id, _, entry in batch.links:
                 writer.link_files(photo_id, [entry])
+            writer.forget_metadata(photo_id for photo_id, work, _ in batch.links if work.sidecars)
             for _, entry, reason in batch.failures:
                 writer.record_failure(entry, reason)
         for content, _ in batch.new.values():
@@ -352,7 +322,7 @@ class Pipeline:
         works += [work for _, work, _ in batch.links]
         self._on_commit(Committed(tuple(work.path for work in works), failures, len(batch.new)))
 
-    def _count(self, work: _Work, *, is_copy: bool) -> None:
+    def _count(self, work: Work, *, is_copy: bool) -> None:
         match work.kind:
             case "added":
                 self._report.added += 1
@@ -364,23 +334,3 @@ class Pipeline:
                 self._report.unchanged += 1
         if is_copy and work.kind in {"added", "changed"}:
             self._report.copies += 1
-
-
-def _stale(fingerprint: Fingerprint) -> Fingerprint:
-    """Return a fingerprint that no file has: the next run sees a change and tries again."""
-    return replace(fingerprint, mtime_ns=-1)
-
-
-def _newest_first(plans: Iterable[RootPlan]) -> deque[_Work]:
-    work = [
-        _Work(root_plan.root, seen, kind)
-        for root_plan in plans
-        for kind, files in (
-            ("added", root_plan.plan.added),
-            ("changed", root_plan.plan.changed),
-            ("unchanged", root_plan.plan.unembedded),
-        )
-        for seen in files
-    ]
-    work.sort(key=lambda item: item.seen.fingerprint.mtime_ns, reverse=True)
-    return deque(work)

@@ -50,7 +50,7 @@ class Committed:
 class IngestReport:
     """Counts of one run.
 
-    `seen` = `added` + `changed` + `moved` + `unchanged` + `failed` + `ignored`.
+    `seen` = `added` + `changed` + `moved` + `unchanged` + `failed` + `ignored` + `companions`.
 
     Attributes:
         added: New paths whose picture is in the library now (copies included).
@@ -59,11 +59,16 @@ class IngestReport:
         unchanged: Known paths with nothing to do.
         failed: Files that cannot be read as pictures, now or since an earlier run.
         ignored: Files that are no pictures.
+        companions: Files that belong to a picture: RAWs beside it, its film, its sidecars.
+        online_only: Files that only the cloud has and of which nothing is known; not in `seen`.
+        missing_extras: How many of the ignored files are pictures that an extra would read, by
+            the extra.
         pending: Files left for the next run because this one was stopped; not in `seen`.
         removed: Known paths that are gone from disk.
         unreachable: Known paths kept although they cannot be seen (a drive is away).
         copies: Paths, among those added or changed, whose content the library has under another.
         embedded: Vectors computed.
+        metadata_read: Known pictures whose metadata were read again, and nothing embedded.
         seconds: Wall-clock time of the run.
         stopped: True when the run was asked to stop before it was complete.
         model: Name of the model that answers after the run.
@@ -82,11 +87,15 @@ class IngestReport:
     unchanged: int = 0
     failed: int = 0
     ignored: int = 0
+    companions: int = 0
+    online_only: int = 0
+    missing_extras: dict[str, int] = field(default_factory=dict)
     pending: int = 0
     removed: int = 0
     unreachable: int = 0
     copies: int = 0
     embedded: int = 0
+    metadata_read: int = 0
     seconds: float = 0.0
     stopped: bool = False
     model: str | None = None
@@ -99,4 +108,5 @@ class IngestReport:
     @property
     def seen(self) -> int:
         """Number of files that the run has dealt with."""
-        return self.added + self.changed + self.moved + self.unchanged + self.failed + self.ignored
+        pictures = self.added + self.changed + self.moved + self.unchanged + self.failed
+        return pictures + self.ignored + self.companions

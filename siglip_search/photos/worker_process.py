@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing.spawn import get_executable
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 _START_TIMEOUT_SECONDS = 60.0
 
 _EXIT_TIMEOUT_SECONDS = 5.0
+
+# Of a pause of the whole program, by Ctrl-Z or a sleeping computer, only so much counts against a
+# picture's time.
+_TICK_SECONDS = 0.5
 
 # An own process group: a Ctrl-C in the terminal is then not sent to a worker, not even in the
 # moment before it can ignore it.
@@ -71,17 +75,52 @@ class PreparedPicture:
     fingerprint: Fingerprint
 
 
+@dataclass(frozen=True, slots=True)
+class ReadFacts:
+    """What a picture says of itself, read again without its pixels.
+
+    Attributes:
+        facts: Size and format as they were known, the rest as it is read today.
+        fingerprint: Of the descriptor that was read.
+    """
+
+    facts: PhotoFacts
+    fingerprint: Fingerprint
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Job:
     """What to do with one file.
 
     Attributes:
-        kind: "decode" or "hash".
+        kind: "decode", "hash" or "facts".
+        path: Absolute path.
+        future: Gets the outcome.
+        sidecars: Absolute paths; each counts for more than those before it.
+        facts: What is known of the picture, for "facts".
+        is_alone: No other picture is in work, and it may have all the memory that one may have.
     """
 
     kind: str
     path: bytes
     future: Future[Any]
+    sidecars: tuple[bytes, ...] = ()
+    facts: PhotoFacts | None = None
+    is_alone: bool = False
+
+    def frame(self) -> dict[str, Any]:
+        """Return what the worker is told."""
+        return {
+            "kind": self.kind,
+            "path": os.fsdecode(self.path),
+            "sidecars": [os.fsdecode(path) for path in self.sidecars],
+            "facts": None if self.facts is None else asdict(self.facts),
+            "is_alone": self.is_alone,
+        }
+
+
+class NeedsMemoryError(UnreadablePictureError):
+    """The picture needs, or may need, more memory than it was allowed."""
 
 
 class WorkerDiedError(Exception):
@@ -167,7 +206,7 @@ class WorkerProcess:
         """
         with self._killed_after(max_seconds):
             try:
-                write_frame(self._to_worker, {"kind": job.kind, "path": os.fsdecode(job.path)})
+                write_frame(self._to_worker, job.frame())
                 read_header(self._from_worker)
             except (EOFError, OSError):
                 raise JobNotTakenError from None
@@ -178,8 +217,10 @@ class WorkerProcess:
                     raise WorkerDiedError(f"the decoder crashed ({header['reason'][:100]})")
                 if kind in _FAILURES:
                     return _FAILURES[kind](header)
-                digest = bytes.fromhex(header["hash"])
                 status = Fingerprint(**header["fingerprint"])
+                if kind == "facts":
+                    return ReadFacts(PhotoFacts(**header["facts"]), status)
+                digest = bytes.fromhex(header["hash"])
                 if kind == "hashed":
                     return digest, status
                 pixels = np.empty(header["shape"], np.dtype(header["dtype"]))
@@ -198,26 +239,34 @@ class WorkerProcess:
 
     @contextlib.contextmanager
     def _killed_after(self, max_seconds: float) -> Iterator[None]:
-        """Kill the worker when the block takes longer."""
-        # A timer beside a blocking read, because only sockets can be waited for with a time
-        # limit on every platform.
-        is_over = False
+        """Kill the worker when the block takes longer, not counting that this program was stopped.
 
-        def kill_if_not_over() -> None:
+        After a stop (SIGSTOP, Ctrl-Z) or a sleep every clock is past the limit at once, and the
+        worker, which has a process group of its own, has had its answer ready for long.
+        """
+        # A thread beside a blocking read, because only sockets can be waited for with a time
+        # limit on every platform.
+        over = threading.Event()
+
+        def kill_when_late() -> None:
+            left = max_seconds
+            while left > 0:
+                tick = min(left, _TICK_SECONDS)
+                if over.wait(tick):
+                    return
+                left -= tick  # and not what a clock says has passed
             with self._lock:
-                if not is_over:
+                if not over.is_set():
                     self._is_killed = self._timed_out = True
                     self._process.kill()
 
-        timer = threading.Timer(max_seconds, kill_if_not_over)
-        timer.daemon = True
-        timer.start()
+        watch = threading.Thread(target=kill_when_late, name="time-limit", daemon=True)
+        watch.start()
         try:
             yield
         finally:
             with self._lock:
-                is_over = True
-            timer.cancel()
+                over.set()
 
     def _cause_of_death(self, max_seconds: float) -> str:
         with self._lock:
@@ -247,4 +296,5 @@ _FAILURES: dict[str, Callable[[dict[str, Any]], Exception]] = {
     "refused": lambda header: TryAgainError(header["reason"]),
     "not_a_picture": lambda header: NotAPictureError(header["reason"]),
     "unreadable": lambda header: UnreadablePictureError(header["reason"]),
+    "needs_memory": lambda header: NeedsMemoryError(header["reason"]),
 }

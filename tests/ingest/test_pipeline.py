@@ -13,7 +13,7 @@ from PIL import Image
 from siglip_index import open_store
 from siglip_index.records import Space
 from siglip_search.errors import DeviceError, ModelError
-from siglip_search.ingest import pipeline as pipeline_module
+from siglip_search.ingest import work
 from siglip_search.ingest.bookkeeping import record_without_reading
 from siglip_search.ingest.pipeline import Pipeline
 from siglip_search.ingest.plan import RootPlan, plan_changes
@@ -132,13 +132,13 @@ def test_commits_come_after_so_many_pictures(store: LocalStore, folder: Path) ->
     sizes: list[int] = []
     ingest(store, folder, MeanColourTower(), on_commit=lambda batch: sizes.append(len(batch.paths)))
     assert sum(sizes) == 40
-    assert max(sizes) <= pipeline_module.BATCH_PICTURES
+    assert max(sizes) <= work.BATCH_PICTURES
 
 
 def test_commits_come_after_so_many_seconds(
     store: LocalStore, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline_module, "BATCH_SECONDS", 0.1)
+    monkeypatch.setattr(work, "BATCH_SECONDS", 0.1)
     sizes: list[int] = []
     tower = MeanColourTower(before_embedding=lambda _: time.sleep(0.05))
     ingest(store, folder, tower, on_commit=lambda batch: sizes.append(len(batch.paths)))

@@ -162,7 +162,52 @@ def test_nothing_outside_the_scanned_part_is_judged() -> None:
     assert [file.path for file in plan.removed] == [b"2024/b.jpg"]
 
 
-PATHS = st.sampled_from([b"a", b"b", b"d/a", b"d/b", b"d/e/a", b"usb/a", b"usb/b"])
+def test_another_spelling_of_a_name_is_a_move_without_reading() -> None:
+    spellings = [
+        (b"2024/IMG.jpg", b"2024/img.JPG"),
+        ("Été.jpg".encode(), "E\u0301te\u0301.jpg".encode()),
+    ]
+    for old, new in spellings:
+        plan = plan_changes([known(old)], scanned(seen(new)))
+        assert [(before.path, now.path) for before, now in plan.moved] == [(old, new)]
+        assert not plan.removed
+        assert not list(plan.to_read())
+
+
+def test_another_spelling_with_another_size_or_folder_is_another_file() -> None:
+    for now in (seen(b"img.jpg", size=101), seen(b"sub/img.jpg")):
+        plan = plan_changes([known(b"IMG.jpg")], scanned(now))
+        assert [file.path for file in plan.added] == [now.path]
+        assert [file.path for file in plan.removed] == [b"IMG.jpg"]
+
+
+def test_twins_in_two_spellings_are_two_files() -> None:
+    both = [known(b"IMG.jpg"), known(b"img.jpg", 2)]
+    plan = plan_changes(both, scanned(seen(b"IMG.jpg"), seen(b"img.jpg")))
+    assert len(plan.unchanged) == 2
+    # Which of the twins the new name was, its content has to tell.
+    plan = plan_changes(both, scanned(seen(b"Img.jpg")))
+    assert [file.path for file in plan.added] == [b"Img.jpg"]
+    plan = plan_changes([known(b"IMG.jpg")], scanned(seen(b"img.jpg"), seen(b"Img.jpg")))
+    assert not plan.moved
+    # The one that stayed is no rename of the one that went.
+    plan = plan_changes(both, scanned(seen(b"img.jpg")))
+    assert [file.path for file in plan.removed] == [b"IMG.jpg"]
+
+
+def test_copy_of_a_disk_on_exfat_is_unchanged_and_recorded_as_it_is_now() -> None:
+    taken = 1_700_000_001_123_456_789
+    before = known(b"a.jpg", fingerprint=fingerprint(mtime_ns=taken, inode=42))
+    now = seen(b"a.jpg", device=OTHER_DISK, mtime_ns=1_700_000_000_000_000_000, inode=3)
+    plan = plan_changes([before], scanned(now, devices={b"": OTHER_DISK}))
+    assert plan.unchanged == [before]
+    assert plan.refreshed == [(before, now)]
+    # On its own disk the same difference is a change.
+    plan = plan_changes([before], scanned(replace(now, device=DISK)))
+    assert plan.changed
+
+
+PATHS = st.sampled_from([b"a", b"A", b"b", b"d/a", b"d/b", b"d/e/a", b"usb/a", b"usb/b"])
 PRINTS = st.builds(
     Fingerprint, size=st.integers(1, 2), mtime_ns=st.integers(1, 2), inode=st.integers(0, 3)
 )

@@ -231,9 +231,9 @@ def test_file_that_changes_while_it_is_read_is_to_be_tried_again(
 
     monkeypatch.setattr(decode_worker, "content_hash", hash_and_append)
     with pytest.raises(ChangedWhileReadError):
-        decode_worker._decode(path, preparers.to_array, LIMITS, None)
+        decode_worker._decode(path, (), preparers.to_array, LIMITS, None)
     with pytest.raises(ChangedWhileReadError):
-        decode_worker._hash(path)
+        decode_worker._hash(path, LIMITS)
     assert issubclass(ChangedWhileReadError, TryAgainError)
 
 
@@ -252,7 +252,7 @@ def test_truncated_file_that_grows_meanwhile_is_to_be_tried_again(
 
     monkeypatch.setattr(decode_worker, "content_hash", hash_and_finish)
     with pytest.raises(ChangedWhileReadError):
-        decode_worker._decode(os.fsencode(path), preparers.to_array, LIMITS, None)
+        decode_worker._decode(os.fsencode(path), (), preparers.to_array, LIMITS, None)
 
 
 def test_workers_that_never_start_are_an_error_not_a_loop(tmp_path: Path) -> None:
