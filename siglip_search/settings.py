@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from siglip_search.ingest.pace import OnBattery
     from siglip_search.towers.session import Device
 
 _APP = "siglip-search"
+
+# As `ingest.pace` has them, which a question need not load.
+_ON_BATTERY: tuple[OnBattery, ...] = ("pause", "slow", "run")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,9 @@ class Settings:
         max_seconds: Longest time for decoding one picture, > 0.
         exclude: Patterns of files and folders to leave out, as in .gitignore.
         hidden: Take hidden files and folders as well.
+        download_cloud: Read also what only the cloud has, which downloads it.
+        on_battery: What `index` does while the machine runs on its battery: "pause", "slow" or
+            "run".
     """
 
     library: Path
@@ -45,6 +52,8 @@ class Settings:
     max_seconds: float = 60.0
     exclude: tuple[str, ...] = ()
     hidden: bool = False
+    download_cloud: bool = False
+    on_battery: OnBattery = "slow"
 
 
 def data_directory() -> Path:
@@ -113,9 +122,11 @@ def _checked(path: Path, key: str, value: object) -> Any:
             return value
         case "device", str() if value in DEVICES:
             return value
+        case "on_battery", str() if value in _ON_BATTERY:
+            return value
         case (("jobs" | "max_pixels"), int()) if value > 0 and not isinstance(value, bool):
             return value
-        case "hidden", bool():
+        case (("hidden" | "download_cloud"), bool()):
             return value
         case "max_seconds", int() | float() if 0 < value <= 86_400 and not isinstance(value, bool):
             return float(value)
@@ -129,7 +140,9 @@ def _checked(path: Path, key: str, value: object) -> Any:
         "max_pixels": "a whole number above 0",
         "max_seconds": "a number above 0, at most 86400",
         "hidden": "true or false",
+        "download_cloud": "true or false",
         "exclude": "a list of patterns in quotes",
+        "on_battery": f"one of {', '.join(_ON_BATTERY)}",
     }[key]
     raise SettingsError(
         f"{path}: {key} = {value!r} is not {expected}",
@@ -145,5 +158,7 @@ _EXAMPLES = {
     "max_pixels": "250000000",
     "max_seconds": "60",
     "hidden": "true",
+    "download_cloud": "true",
     "exclude": '["*.tmp", "Thumbnails/"]',
+    "on_battery": '"pause"',
 }

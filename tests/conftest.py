@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,6 +48,13 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("the shared test material is not here")
     return SHARED_DATA
+
+
+@pytest.fixture
+def cleanup() -> Iterator[Callable[[Callable[[], object]], None]]:
+    """Take what has to be done after the test, whatever happens in it; the last comes first."""
+    with ExitStack() as stack:
+        yield stack.callback
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from siglip_search.errors import SettingsError
+from siglip_search.ingest.pace import ON_BATTERY
 from siglip_search.settings import load_settings, settings_file
 
 if TYPE_CHECKING:
@@ -33,12 +34,19 @@ def test_environment_wins_over_the_file(tmp_path: Path) -> None:
     assert settings.exclude == ("*.tmp",)
 
 
+def test_on_battery_is_slow_unless_the_file_says_otherwise() -> None:
+    assert load_settings({}).on_battery == "slow"
+    write('on_battery = "pause"\n')
+    assert load_settings({}).on_battery == "pause"
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
         ("colour = 1", "no setting called 'colour'"),
         ("jobs = 0", "jobs = 0 is not a whole number above 0"),
         ("jobs = true", "jobs = True is not a whole number above 0"),
+        ('on_battery = "stop"', "is not one of pause, slow, run"),
         ('exclude = "*.tmp"', "is not a list of patterns"),
         ("jobs = ", "cannot read the settings file"),
     ],
@@ -48,3 +56,9 @@ def test_nonsense_is_refused_by_name(text: str, complaint: str) -> None:
     with pytest.raises(SettingsError, match=complaint.replace("*", r"\*")) as caught:
         load_settings({})
     assert caught.value.hint
+
+
+def test_every_way_to_run_on_battery_can_be_set() -> None:
+    for choice in ON_BATTERY:
+        write(f'on_battery = "{choice}"')
+        assert load_settings({}).on_battery == choice

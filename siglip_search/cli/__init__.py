@@ -33,7 +33,11 @@ _COMMANDS = {
     "verify": "verify_cmd",
     "prune": "prune_cmd",
     "forget": "forget_cmd",
+    "roots": "roots_cmd",
     "paths": "paths_cmd",
+    "export": "export_cmd",
+    "backup": "backup_cmd",
+    "restore": "backup_cmd",
     "purge": "purge_cmd",
 }
 

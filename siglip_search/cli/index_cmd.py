@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -26,15 +27,20 @@ from siglip_search.cli.console import (
     say,
     shown,
 )
-from siglip_search.cli.model_choice import offer_model
+from siglip_search.cli.explanation import print_explanation
+from siglip_search.cli.model_choice import agree_to_another_version, offer_model
 from siglip_search.cli.progress import ProgressLine
+from siglip_search.engine.chosen_model import AnotherVersionError
 from siglip_search.engine.indexing import Estimate, IndexListener
 from siglip_search.errors import NoModelError
+from siglip_search.ingest.pace import ON_BATTERY
+from siglip_search.photos.optional_formats import install_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
+    from siglip_search.ingest.pace import Decision, OnBattery
     from siglip_search.ingest.report import Committed, IngestReport
     from siglip_search.towers.session import Device
 
@@ -48,6 +54,11 @@ LONG_RUN_SECONDS = 20.0
     "--exclude", multiple=True, metavar="PATTERN", help="Leave out, as in .gitignore; repeatable."
 )
 @click.option("--hidden", is_flag=True, help="Take hidden files and folders as well.")
+@click.option(
+    "--download-cloud",
+    is_flag=True,
+    help="Read also files that only the cloud has, which downloads them.",
+)
 @click.option("--retry-failed", is_flag=True, help="Read pictures again that could not be read.")
 @click.option(
     "--max-pixels",
@@ -58,7 +69,25 @@ LONG_RUN_SECONDS = 20.0
 @click.option(
     "--jobs", type=click.IntRange(min=1), metavar="N", help="Pictures at a time.  [default: cores]"
 )
+@click.option(
+    "--newest",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Read only the N newest of what is new, and leave the rest for the next run.",
+)
+@click.option(
+    "--on-battery",
+    type=click.Choice(ON_BATTERY),
+    help="Without a charger: wait for one, go on with half the work at a time (and wait below "
+    "20%), or take no notice.  [default: slow]",
+)
 @click.option("--dry-run", is_flag=True, help="Only count what would be done.")
+@click.option(
+    "--explain",
+    metavar="PATH",
+    type=click.Path(),
+    help="Only say what would happen to one file or folder, and which rule decides.",
+)
 @click.option("--strict", is_flag=True, help="Exit with 1 if a picture could not be read.")
 @json_option
 @click.option(
@@ -77,10 +106,14 @@ def index(
     paths: tuple[str, ...],
     exclude: tuple[str, ...],
     hidden: bool,
+    download_cloud: bool,
     retry_failed: bool,
     max_pixels: int | None,
     jobs: int | None,
+    newest: int | None,
+    on_battery: OnBattery | None,
     dry_run: bool,
+    explain: str | None,
     strict: bool,
     as_json: bool,
     json_events: bool,
@@ -100,6 +133,23 @@ def index(
     if as_json and json_events:
         raise click.UsageError("Choose one of --json and --json-events.")
     library = chosen_library(model=model, device=device)
+    options = library.index_options()
+    options = dataclasses.replace(
+        options,
+        exclude=options.exclude + exclude,
+        hidden=hidden or options.hidden,
+        download_cloud=download_cloud or options.download_cloud,
+        retry_failed=retry_failed,
+        max_pixels=max_pixels or options.max_pixels,
+        jobs=jobs or options.jobs,
+        newest=newest,
+        on_battery=on_battery or options.on_battery,
+    )
+    if explain is not None:
+        with library:
+            explanation = library.folders().explain(explain, paths, options)
+        print_explanation(explanation, as_json=as_json)
+        context.exit(0 if explanation.taken else EXIT_NO_MATCH)
     if not paths and not library.roots():
         raise click.UsageError("Name the folders to index: siglip-search index ~/Pictures")
     try:
@@ -110,18 +160,15 @@ def index(
             raise
         library.close()
         library = chosen_library(model=chosen, device=device)
-    options = library.index_options()
-    options = dataclasses.replace(
-        options,
-        exclude=options.exclude + exclude,
-        hidden=hidden or options.hidden,
-        retry_failed=retry_failed,
-        max_pixels=max_pixels or options.max_pixels,
-        jobs=jobs or options.jobs,
-    )
+    except AnotherVersionError as error:
+        if not agree_to_another_version(library, error):
+            raise
     with library, stopping_on_signals() as stop, ProgressLine(enabled=sys.stderr.isatty()) as line:
         listener = IndexListener(
-            on_scanned=line.scanned, on_estimate=_tell_estimate, on_progress=line.progress
+            on_scanned=line.scanned,
+            on_estimate=_tell_estimate,
+            on_progress=line.progress,
+            on_pace=partial(_tell_pace, line),
         )
         if json_events:
             listener = dataclasses.replace(listener, on_commit=_print_event)
@@ -162,13 +209,17 @@ def report_object(report: IngestReport) -> dict[str, object]:
 def print_summary(report: IngestReport, *, dry_run: bool = False) -> None:
     """Print what was done, one line a fact, nothing about what did not occur."""
     done = "would be " if dry_run else ""
+    waiting = sum(report.missing_extras.values())
     lines = [
         (report.added, "picture", f"{done}added"),
         (report.changed, "picture", "changed" if dry_run else "updated"),
         (report.moved, "picture", "moved, not read again"),
         (report.removed, "file", f"gone: {done or 'are '}out of the results"),
         (report.unchanged, "picture", "unchanged"),
-        (report.ignored, "file", "ignored (no pictures)"),
+        (report.metadata_read, "picture", "with metadata read again, and not embedded again"),
+        (report.companions, "file", "beside their pictures (RAW, film of a Live Photo, sidecar)"),
+        (report.ignored - waiting, "file", "ignored (no pictures)"),
+        (report.online_only, "file", "only in the cloud, not read: --download-cloud reads them"),
         (report.pending, "file", "left for the next run"),
     ]
     for number, noun, what in lines:
@@ -184,8 +235,11 @@ def print_summary(report: IngestReport, *, dry_run: bool = False) -> None:
             print("  ... `siglip-search status --failed` lists them all")
     if report.switched:
         print(f"{report.model} answers from now on")
-    if not report.seen and not report.pending:
+    if not report.seen and not report.pending and not report.online_only:
         print("no files found")
+    if waiting:
+        extras = ",".join(sorted(report.missing_extras))
+        print(f"{count(waiting, 'picture')} ignored for want of an extra: {install_line(extras)}")
     rate = f", {report.embedded / report.seconds:.1f} pictures/s" if report.embedded else ""
     print(f"{duration(report.seconds)}{rate}")
 
@@ -224,6 +278,34 @@ def _tell_estimate(estimate: Estimate) -> None:
             f"{pictures} to read, about {duration(estimate.seconds)}; Ctrl-C stops, and the next "
             "run goes on"
         )
+    if estimate.choices:
+        say("The newest come first, and are found while it runs. Quicker would be:")
+    for choice in estimate.choices:
+        remark = f" ({choice.remark})" if choice.remark else ""
+        say(f"  {choice.how}: about {duration(choice.seconds)}{remark}")
+
+
+def _tell_pace(line: ProgressLine, decision: Decision) -> None:
+    """Say why the run slows down, waits, or goes on."""
+    charge = decision.battery_percent
+    battery = "on battery" if charge is None else f"on battery ({charge:.0f}%)"
+    if decision.cause is None:
+        line.held_back(None)
+        say("going on at full speed")
+        return
+    line.held_back("slow" if decision.at_once else "paused")
+    match decision.cause, bool(decision.at_once):
+        case "heat", True:
+            say(f"hot: {count(decision.at_once, 'picture')} at a time until it has cooled down")
+        case "heat", False:
+            say("too hot: paused until it has cooled down")
+        case _, True:
+            say(
+                f"{battery}: {count(decision.at_once, 'picture')} at a time; "
+                "--on-battery run goes on at full speed"
+            )
+        case _, False:
+            say(f"{battery}: paused until a charger is connected; --on-battery run goes on")
 
 
 def _print_event(committed: Committed) -> None:

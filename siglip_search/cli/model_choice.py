@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from siglip_search.cli.console import say
+from siglip_search.cli.console import count, duration, say
 from siglip_search.cli.progress import download_line
 from siglip_search.models.hub import name_to_pull, pull, refuse_without_consent
 from siglip_search.models.registry import default_row, find_row
 from siglip_search.settings import models_directory, own_models_file
 
 if TYPE_CHECKING:
+    from siglip_search.engine.chosen_model import AnotherVersionError
+    from siglip_search.engine.library import Library
     from siglip_search.models.hub import PullProgress
     from siglip_search.models.registry import RegistryRow
     from siglip_search.models.spec import Precision
@@ -42,6 +44,39 @@ def offer_model(name: str | None) -> str | None:
     if not click.confirm("Download it now?", default=True, err=True):
         return None
     return fetch(row)
+
+
+def agree_to_another_version(library: Library, error: AnotherVersionError) -> bool:
+    """Ask whether a library's pictures shall be embedded again, as `model use` agrees to.
+
+    Args:
+        library: The library.
+        error: Which says that the installed model is another version than the library's.
+
+    Returns:
+        Whether `index` may go on; False when nobody can be asked or the answer was no.
+
+    Raises:
+        ModelError: The installed version does not work.
+        LibraryBusyError: Another process is writing.
+    """
+    if not _somebody_is_there():
+        return False
+    # Here, so that a question, which embeds no pictures, does not wait for it.
+    from siglip_search.engine.embedding_again import cost_of_embedding_again
+
+    say(f"{error}.")
+    cost = cost_of_embedding_again(library, error.spec)
+    # Hours of work are never the default.
+    if not click.confirm(
+        f"Embed {count(cost.pictures, 'picture')} again, in about "
+        f"{duration(max(cost.seconds, 1.0))}?",
+        default=False,
+        err=True,
+    ):
+        return False
+    library.use_model(error.spec.name)
+    return True
 
 
 def describe(row: RegistryRow) -> str:

@@ -26,6 +26,7 @@ class ProgressLine:
     def __init__(self, *, enabled: bool) -> None:
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
+        self._held_back: str | None = None
         if enabled:
             self._bar = _make_bar()
 
@@ -54,10 +55,19 @@ class ProgressLine:
         if self._bar is not None and self._task is not None:
             self._bar.update(
                 self._task,
-                description="indexing",
+                description=self._described(),
                 completed=progress.done,
                 total=progress.total,
             )
+
+    def held_back(self, how: str | None) -> None:
+        """Show that the run is "slow" or "paused" from now on; None for full speed."""
+        self._held_back = how
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, description=self._described())
+
+    def _described(self) -> str:
+        return "indexing" if self._held_back is None else f"indexing ({self._held_back})"
 
 
 @contextmanager

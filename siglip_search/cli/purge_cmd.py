@@ -16,6 +16,7 @@ def purge(yes: bool) -> None:
     """Delete the library, the models and the settings, after asking.
 
     The pictures themselves are never touched, nor is any file that this program did not write.
+    Copies of the library that upgrades made go too; backups that you wrote elsewhere stay.
     """
     library = chosen_library().directory
     doomed = what_purge_removes(library)

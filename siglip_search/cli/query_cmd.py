@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -47,6 +48,11 @@ if TYPE_CHECKING:
 )
 @click.option("--paths", is_flag=True, help="Print paths only.")
 @click.option("-0", "--null", is_flag=True, help="Print paths only, each ended by a NUL byte.")
+@click.option(
+    "--all-files",
+    is_flag=True,
+    help="With --paths or -0: also print copies, and the RAWs, films and sidecars beside them.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @click.option("--nl", is_flag=True, help="Print one JSON object a line.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a heading.")
@@ -62,6 +68,7 @@ def query(
     min_probability: float | None,
     paths: bool,
     null: bool,
+    all_files: bool,
     as_json: bool,
     nl: bool,
     as_csv: bool,
@@ -72,7 +79,8 @@ def query(
     """Show the pictures that match WORDS, best first.
 
     The number before each path is the model's probability that words and picture belong
-    together. Exit status: 0 when something matches, 1 when nothing does, 2 on an error.
+    together; [+CR2] behind it, that a RAW lies beside the picture and belongs to it. Exit
+    status: 0 when something matches, 1 when nothing does, 2 on an error.
 
     \b
       siglip-search query "red bicycle"
@@ -81,6 +89,8 @@ def query(
     """
     if sum((paths or null, as_json, nl, as_csv)) > 1:
         raise click.UsageError("Choose one of --paths (or -0), --json, --nl and --csv.")
+    if all_files and not (paths or null):
+        raise click.UsageError("--all-files is for --paths and -0.")
     text = " ".join(words)
     with chosen_library(model=model, one_shot=True, device=device) as library:
         answer = library.answer(text, top_k=top, min_probability=min_probability)
@@ -94,12 +104,13 @@ def query(
         _print_csv(answer.hits)
     elif paths or null:
         for hit in answer.hits:
-            print_path(hit.path, end=b"\0" if null else b"\n")
+            for path in (hit.path, *hit.copies, *hit.companions) if all_files else (hit.path,):
+                print_path(path, end=b"\0" if null else b"\n")
     else:
         for hit in answer.hits:
             score = f"{hit.cosine:6.3f}" if hit.probability is None else f"{hit.probability:6.1%}"
             copies = f"  (+{len(hit.copies)} more)" if hit.copies else ""
-            print(f"{score}  {shown(hit.path)}{copies}")
+            print(f"{score}  {shown(hit.path)}{_beside(hit)}{copies}")
         if notice and answer.hits:
             say(notice)
     if not answer.hits:
@@ -108,6 +119,12 @@ def query(
     if open_best and click.launch(answer.hits[0].path) != 0:
         say(f"no program was found that opens {shown(answer.hits[0].path)}")
     context.exit(EXIT_MATCH)
+
+
+def _beside(hit: Hit) -> str:
+    """Return the kinds of files that belong to a picture, such as "  [+CR2 +MOV]"."""
+    kinds = {os.path.splitext(path)[1][1:].upper() for path in hit.companions}
+    return f"  [{' '.join(f'+{kind}' for kind in sorted(kinds))}]" if kinds else ""
 
 
 def _nothing(text: str, best_refused: float | None) -> str:

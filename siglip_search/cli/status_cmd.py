@@ -36,6 +36,7 @@ def status(failed: bool, as_json: bool) -> None:
                 "files": counts.files,
                 "failed": counts.failed,
                 "vanished": counts.vanished,
+                "online_only": counts.online_only,
                 "model": found.model,
                 "switching_to": found.coming,
                 "spaces": [
@@ -74,6 +75,9 @@ def status(failed: bool, as_json: bool) -> None:
     ]
     if counts.vanished:
         rows.append(("vanished", f"{counts.vanished:,}, kept until `siglip-search prune`"))
+    if counts.online_only:
+        only_there = f"{count(counts.online_only, 'file')} only there"
+        rows.append(("cloud", f"{only_there}: `siglip-search index --download-cloud` reads them"))
     rows += [("vectors", _described(usage)) for usage in found.spaces]
     if found.coming is not None:
         rows.append(("switching", f"to {found.coming}: `siglip-search index` goes on with it"))

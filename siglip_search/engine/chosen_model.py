@@ -23,6 +23,20 @@ if TYPE_CHECKING:
     from siglip_search.towers.session import Device
 
 
+class AnotherVersionError(ModelError):
+    """The installed model is another version than the one that made the library's vectors.
+
+    Going on with it means embedding every picture again, which is done only when it was agreed to.
+
+    Attributes:
+        spec: The installed one.
+    """
+
+    def __init__(self, message: str, *, hint: str, spec: ModelSpec) -> None:
+        super().__init__(message, hint=hint)
+        self.spec = spec
+
+
 def bundled_models() -> dict[str, Path]:
     """Return the folders of the models that come with the program, by name."""
     return {"demo": demo.model_directory()}
@@ -80,6 +94,8 @@ def models_for_indexing(
     Raises:
         NoModelError: None of them names one.
         UnknownModelError: The one asked for, or the only one, is not installed.
+        AnotherVersionError: It is installed in another version than the library's vectors are of,
+            whose preprocessing is newer, say, and nobody has chosen that one for this library.
     """
     if active is None:
         name = requested or preferred
@@ -94,16 +110,38 @@ def models_for_indexing(
     if requested is not None:
         wanted = model_called(requested)
         if wanted.space_key != active.key:
+            if wanted.name == active.model:
+                _refuse_unless_chosen(wanted, active, coming)
             return IndexingModels(model_of_space(active), wanted)
         answering: ModelSpec | None = wanted
     else:
         answering = model_of_space(active)
     successor = None if coming is None else model_of_space(coming)
     if answering is None and successor is None:
-        # Another version under the old name takes over; without one, the error says how to get it.
-        return IndexingModels(None, model_called(active.model))
+        # Without another version under the old name the error says how to get it.
+        another = model_called(active.model)
+        _refuse_unless_chosen(another, active, coming)
+        return IndexingModels(None, another)
     lost = coming.model if coming is not None and successor is None else None
     return IndexingModels(answering, successor, lost)
+
+
+def _refuse_unless_chosen(spec: ModelSpec, active: Space, coming: Space | None) -> None:
+    """Raise unless the library is being switched to this version already.
+
+    What comes with the program is free: no former version of it can be got, and its own pictures
+    take seconds.
+    """
+    if (coming is not None and coming.key == spec.space_key) or spec.name in bundled_models():
+        return
+    raise AnotherVersionError(
+        f"the installed model {active.model!r} is another version than the one that made this "
+        "library: its vectors cannot be mixed with those, and every picture would be embedded "
+        "again",
+        hint=f"`siglip-search model use {spec.name}` agrees to that, and the next `index` does it. "
+        "Until then nothing is changed; the former version, put back, goes on as before.",
+        spec=spec,
+    )
 
 
 def model_of_space(space: Space) -> ModelSpec | None:
@@ -142,7 +180,8 @@ def model_for_searching(requested: str | None, active: Space) -> ModelSpec:
         raise ModelError(
             f"the installed model {active.model!r} is another version than the one that made "
             "this library",
-            hint="`siglip-search index` embeds the pictures again with the installed one.",
+            hint=f"`siglip-search model use {active.model}`, then `siglip-search index`, embeds "
+            "the pictures again; the former version, put back, answers at once.",
         )
     return spec
 

@@ -83,7 +83,8 @@ def demonstrate(
     """
     pictures = directory / "pictures"
     sheet = directory / "contact-sheet.png"
-    settings = Settings(library=directory / "library")
+    # Seconds of work, and somebody waits for them: no reason to spare the battery.
+    settings = Settings(library=directory / "library", on_battery="run")
     with Library(settings, model="demo") as library:
         report = library.index([pictures], stop=stop, listener=listener)
         answers = tuple((query, library.answer(query, top_k=6)) for query in queries)

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from siglip_index.locations import join
-from siglip_index.records import Root
+from siglip_search.engine.cheaper_choices import (
+    LONG_RUN_SECONDS,
+    Choice,
+    RunCost,
+    cheaper_choices,
+    embedding_seconds,
+)
 from siglip_search.engine.chosen_model import space_of
-from siglip_search.engine.roots import Target, find_targets, refuse_to_hide
+from siglip_search.engine.machine_state import available_memory, read_machine
+from siglip_search.engine.memory_share import share_memory
+from siglip_search.engine.roots import find_targets, refuse_to_hide
+from siglip_search.engine.snapshots_amid_run import SnapshotsAmidRun
 from siglip_search.engine.substitutes import substitutes_on_cpu
+from siglip_search.engine.survey import Survey, SurveyRules, is_no_picture, survey_targets
 from siglip_search.ingest.bookkeeping import count_without_reading, record_without_reading
+from siglip_search.ingest.metadata_pass import read_metadata_again
+from siglip_search.ingest.newest import only_newest
+from siglip_search.ingest.pace import Pace, PacePolicy
 from siglip_search.ingest.pipeline import Pipeline
-from siglip_search.ingest.plan import Plan, RootPlan, plan_changes
+from siglip_search.ingest.plan import Plan, RootPlan
 from siglip_search.photos.decode import DecodeLimits
 from siglip_search.photos.decode_pool import DecodePool
-from siglip_search.photos.scan import ScanResult, ScanRules, scan
 from siglip_search.towers.vision import VisionTower
 
 if TYPE_CHECKING:
@@ -28,7 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from siglip_index.protocol import Store
-    from siglip_index.records import KnownFile
+    from siglip_search.engine.roots import Target
+    from siglip_search.ingest.pace import Decision, OnBattery
     from siglip_search.ingest.report import Committed, IngestReport, Progress
     from siglip_search.models.spec import ModelSpec
     from siglip_search.towers.session import Device
@@ -46,11 +57,13 @@ class Estimate:
         pictures: Files to read.
         seconds: About how long it will take, wall clock.
         switching_to: Name of the model when known pictures are embedded again with another one.
+        choices: What would be quicker, where the run takes an hour or more.
     """
 
     pictures: int
     seconds: float
     switching_to: str | None = None
+    choices: tuple[Choice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +78,10 @@ class IndexOptions:
         max_seconds: Longest time for decoding one picture, > 0.
         jobs: Pictures worked on at the same time, >= 1.
         device: Where the picture tower runs.
+        download_cloud: Read also what only the cloud has, which downloads it.
+        newest: Read so many files at most, the newest, and leave the others for the next run; None
+            for all.
+        on_battery: What to do while the machine runs on its battery; see `PacePolicy`.
     """
 
     exclude: tuple[str, ...] = ()
@@ -74,6 +91,9 @@ class IndexOptions:
     max_seconds: float = DecodeLimits().max_seconds
     jobs: int = 1
     device: Device = "cpu"
+    download_cloud: bool = False
+    newest: int | None = None
+    on_battery: OnBattery = "slow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +104,7 @@ class IndexListener:
     on_estimate: Callable[[Estimate], None] = lambda _: None
     on_progress: Callable[[Progress], None] = lambda _: None
     on_commit: Callable[[Committed], None] = lambda _: None
-
-
-@dataclass(slots=True)
-class _Survey:
-    """What scanning and planning found out."""
-
-    plans: list[RootPlan] = field(default_factory=list)
-    ignored: int = 0
-    warnings: list[str] = field(default_factory=list)
+    on_pace: Callable[[Decision], None] = lambda _: None
 
 
 def available_cores() -> int:
@@ -133,12 +145,21 @@ def index_paths(
     with store.write() as writer:
         writer.ensure_space(space)
         for target in targets:
-            if target.root is None and not _is_no_picture(target):
+            if target.root is None and not is_no_picture(target):
                 writer.ensure_root(target.path, None)
     # Once more: a new root may have absorbed known ones.
-    survey = _survey(store, space.key, find_targets(paths, store.roots()), options, stop, listener)
+    survey = _survey(store, spec, find_targets(paths, store.roots()), options, stop, listener)
     report = _carry_out(store, spec, survey, options, stop=stop, listener=listener)
+    report.metadata_read = read_metadata_again(
+        store,
+        survey.plans,
+        _decode_limits(options),
+        jobs=options.jobs,
+        stop=stop,
+        on_progress=listener.on_progress,
+    )
     report.ignored += survey.ignored
+    report.companions += survey.companions  # less the RAWs in a damaged picture's stead
     report.warnings.extend(survey.warnings)
     report.stopped = stop.is_set()
     report.seconds = time.monotonic() - started
@@ -171,7 +192,7 @@ def embed_known_pictures(
         StoreError, ModelError, DeviceError, WorkerError: As in `Pipeline.run`.
     """
     targets = find_targets((), store.roots())
-    survey = _survey(store, space_of(spec).key, targets, options, stop, listener)
+    survey = _survey(store, spec, targets, options, stop, listener)
     survey.plans = [
         RootPlan(root_plan.root, Plan(unembedded=root_plan.plan.unembedded))
         for root_plan in survey.plans
@@ -206,9 +227,11 @@ def plan_paths(
     """
     started = time.monotonic()
     targets = find_targets(paths, store.roots() if store else [])
-    survey = _survey(store, space_of(spec).key, targets, options, stop, listener)
+    survey = _survey(store, spec, targets, options, stop, listener)
     report = count_without_reading(survey.plans)
-    report.ignored, report.warnings = survey.ignored, survey.warnings
+    report.ignored += survey.ignored
+    report.warnings = survey.warnings
+    report.companions = survey.companions
     report.stopped = stop.is_set()
     for root_plan in survey.plans:
         report.added += len(root_plan.plan.added)
@@ -220,92 +243,27 @@ def plan_paths(
 
 def _survey(
     store: Store | None,
-    space_key: str,
+    spec: ModelSpec,
     targets: Sequence[Target],
     options: IndexOptions,
     stop: threading.Event,
     listener: IndexListener,
-) -> _Survey:
-    survey = _Survey()
-    rules = ScanRules(exclude=options.exclude, hidden=options.hidden)
-    embedded = store.photos_in_space(space_key) if store else None
-    for target in targets:
-        root = target.root or Root(id=0, path=target.path, device=None)
-        known = list(store.files(root.id)) if store and root.id else []
-        if os.path.exists(target.path):
-            scanned = scan(
-                target.path,
-                rules,
-                within=target.within,
-                should_stop=stop.is_set,
-                on_progress=listener.on_scanned,
-            )
-        else:
-            scanned = _scan_of_missing(target.path, known)
-        if stop.is_set():
-            return _Survey()  # half a scan proves nothing
-        plan = plan_changes(
-            known,
-            scanned,
-            embedded=embedded,
-            within=target.within,
-            retry_failed=options.retry_failed,
-        )
-        survey.ignored += scanned.ignored
-        survey.warnings.extend(_warnings(target, scanned, plan))
-        survey.plans.append(RootPlan(root, plan))
-    return survey
-
-
-def _scan_of_missing(path: bytes, known: Sequence[KnownFile]) -> ScanResult:
-    """Return a scan that saw nothing below a root that is not there.
-
-    A folder may be unmounted, so it counts as empty. Of a root that was one picture the folder that
-    it lay in still tells whether its drive is there.
-    """
-    nothing = ScanResult(
-        files=[], ignored=0, unreadable=[], dangling_links=[], devices={}, entries_at_root=0
+) -> Survey:
+    rules = SurveyRules(
+        exclude=options.exclude,
+        hidden=options.hidden,
+        download_cloud=options.download_cloud,
+        retry_failed=options.retry_failed,
     )
-    if [file.path for file in known] != [b""]:
-        return nothing
-    try:
-        device = os.stat(os.path.dirname(path)).st_dev
-    except OSError:
-        return nothing
-    return replace(nothing, devices={b"": device}, entries_at_root=1)
-
-
-def _is_no_picture(target: Target) -> bool:
-    """Tell whether the target is a single file that is none of our business."""
-    return os.path.isfile(target.path) and scan(target.path, ScanRules()).ignored > 0
-
-
-def _warnings(target: Target, scanned: ScanResult, plan: Plan) -> list[str]:
-    name = os.fsdecode(target.path)
-    warnings = [
-        f"{os.fsdecode(join(target.path, path))}: {reason}" for path, reason in scanned.unreadable
-    ]
-    asked_for = join(target.path, target.within)
-    if scanned.ignored and os.path.isfile(asked_for):
-        warnings.append(f"{os.fsdecode(asked_for)} is not a picture: it is ignored")
-    if plan.unreachable and scanned.entries_at_root == 0:
-        state = "empty" if os.path.exists(target.path) else "not there"
-        warnings.append(
-            f"{name} is {state} (unmounted?): its {len(plan.unreachable):,} files are kept; "
-            f"`siglip-search forget` removes them"
-        )
-    elif plan.unreachable:
-        warnings.append(
-            f"{name}: {len(plan.unreachable):,} files are on a drive or in a folder that cannot "
-            "be seen now: they are kept"
-        )
-    return warnings
+    return survey_targets(
+        store, spec.space_key, targets, rules, stop=stop, on_scanned=listener.on_scanned
+    )
 
 
 def _carry_out(
     store: Store,
     spec: ModelSpec,
-    survey: _Survey,
+    survey: Survey,
     options: IndexOptions,
     *,
     stop: threading.Event,
@@ -313,10 +271,12 @@ def _carry_out(
     on_opened: Callable[[], None] = lambda: None,
     switching_to: str | None = None,
 ) -> IngestReport:
-    sizes = [
-        seen.fingerprint.size for root_plan in survey.plans for seen in root_plan.plan.to_read()
-    ]
-    report = record_without_reading(store, survey.plans)
+    plans, left_out = survey.plans, 0
+    if options.newest is not None:
+        plans, left_out = only_newest(plans, options.newest)
+    sizes = [seen.fingerprint.size for root_plan in plans for seen in root_plan.plan.to_read()]
+    report = record_without_reading(store, plans)
+    report.pending += left_out
     if not sizes:
         on_opened()
         return report
@@ -329,35 +289,56 @@ def _carry_out(
     )
     on_opened()
     if not stop.is_set():  # it may have been while a large tower was loading
-        cost = len(sizes) * _seconds_per_picture(tower, spec) + sum(sizes) * DECODE_SECONDS_PER_BYTE
-        listener.on_estimate(Estimate(len(sizes), cost / options.jobs, switching_to))
-    limits = DecodeLimits(max_pixels=options.max_pixels, max_seconds=options.max_seconds)
-    workers = min(options.jobs, len(sizes))
+        per_picture = embedding_seconds(spec, tower)
+        cost = RunCost(
+            pictures=len(sizes),
+            reading_seconds=sum(sizes) * DECODE_SECONDS_PER_BYTE / options.jobs,
+            embedding_seconds=len(sizes) * per_picture / options.jobs,
+            seconds_per_picture=per_picture,
+        )
+        choices: tuple[Choice, ...] = ()
+        if cost.seconds >= LONG_RUN_SECONDS and switching_to is None:
+            is_first = not store.photos_in_space(space_of(spec).key)
+            choices = cheaper_choices(spec, cost, is_first=is_first)
+        listener.on_estimate(Estimate(len(sizes), cost.seconds, switching_to, choices))
+    limits = _decode_limits(options)
+    share = share_memory(min(options.jobs, len(sizes)), available_memory(), limits)
     pool = DecodePool(
         tower.preprocessor,
-        workers=workers,
-        limits=limits,
+        workers=share.decode_workers,
+        limits=replace(limits, shared_memory_bytes=share.shared_bytes),
         min_side=tower.preprocessor.min_side_px,
     )
+    pace = Pace(
+        PacePolicy(options.on_battery, jobs=options.jobs, unbounded=sys.maxsize),
+        read_machine,
+        on_change=listener.on_pace,
+    )
+    snapshots = SnapshotsAmidRun(store)
+
+    def on_commit(committed: Committed) -> None:
+        listener.on_commit(committed)
+        snapshots.after_commit()
+
     pipeline = Pipeline(
         store,
         space_of(spec),
         tower,
         pool,
         report,
-        decode_workers=workers,
-        embed_threads=options.jobs,
+        decode_workers=share.decode_workers,
+        embed_threads=share.embed_threads,
         stop=stop,
-        on_commit=listener.on_commit,
+        pace=pace,
+        on_commit=on_commit,
         on_progress=listener.on_progress,
     )
-    return pipeline.run(survey.plans)
+    return pipeline.run(plans)
 
 
-def _seconds_per_picture(tower: VisionTower, spec: ModelSpec) -> float:
-    height, width = spec.vision.image_size
-    blank = np.zeros((1, height, width, 3), np.uint8)
-    tower.embed(blank)  # the first run allocates and is not typical
-    started = time.perf_counter()
-    tower.embed(blank)
-    return time.perf_counter() - started
+def _decode_limits(options: IndexOptions) -> DecodeLimits:
+    return DecodeLimits(
+        max_pixels=options.max_pixels,
+        max_seconds=options.max_seconds,
+        download_cloud=options.download_cloud,
+    )

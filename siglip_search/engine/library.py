@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from siglip_index.local_store import LocalStore
     from siglip_index.records import Root, Space, SpaceUsage, VerifyReport, Where
     from siglip_search.engine.chosen_model import IndexingModels
+    from siglip_search.engine.indexed_folders import IndexedFolders
     from siglip_search.engine.indexing import IndexListener, IndexOptions
     from siglip_search.engine.switching import ModelSwitch
     from siglip_search.ingest.report import IngestReport
@@ -131,6 +132,7 @@ class Library:
                 what was committed stays.
         """
         from siglip_search.engine.indexing import IndexListener, plan_paths
+        from siglip_search.engine.relocation import RootPlaces
         from siglip_search.engine.switching import index_and_switch
 
         options = options or self.index_options()
@@ -142,7 +144,11 @@ class Library:
             reader = self._store_if_any()
             return plan_paths(reader, models.first, paths, options, stop=stop, listener=listener)
         with open_store(self.directory, writable=True) as store:
+            # Before anything is looked for where it no longer is.
+            relocations = RootPlaces(store, self.directory).recognise()
             report = index_and_switch(store, models, paths, options, stop=stop, listener=listener)
+            RootPlaces(store, self.directory).remember()
+            report.warnings[:0] = map(str, relocations)
             if report.stopped:
                 # Whoever stopped it wants to leave now; the next start replays what is missing.
                 store.close(write_snapshot=False)
@@ -155,10 +161,12 @@ class Library:
         return IndexOptions(
             exclude=self._settings.exclude,
             hidden=self._settings.hidden,
+            download_cloud=self._settings.download_cloud,
             max_pixels=self._settings.max_pixels,
             max_seconds=self._settings.max_seconds,
             jobs=self._settings.jobs or available_cores(),
             device=self._settings.device,
+            on_battery=self._settings.on_battery,
         )
 
     def models_for_indexing(self) -> IndexingModels:
@@ -167,6 +175,7 @@ class Library:
         Raises:
             NoModelError: None was chosen.
             UnknownModelError: It is not installed.
+            AnotherVersionError: It is installed in another version; `use_model` agrees to that.
         """
         store = self._store_if_any()
         active = store.active_space() if store else None
@@ -332,6 +341,12 @@ class Library:
         """
         with open_store(self.directory, writable=True) as store, store.write() as writer:
             return writer.drop_root(root.id)
+
+    def folders(self) -> IndexedFolders:
+        """Return what can be asked and said about the indexed folders."""
+        from siglip_search.engine.indexed_folders import IndexedFolders
+
+        return IndexedFolders(self.directory, self._store_if_any())
 
     def roots(self) -> list[Root]:
         """Return the indexed folders."""

@@ -6,7 +6,8 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from siglip_index.local_store import delete_library, library_files
+from siglip_index.library_folder import delete_library, library_files
+from siglip_index.restore import staging_folders
 from siglip_search.errors import PathError
 from siglip_search.settings import data_directory, models_directory, settings_file
 
@@ -15,9 +16,13 @@ if TYPE_CHECKING:
 
 
 def what_purge_removes(library: Path) -> list[Path]:
-    """Return the files of the library, and the folders and files beside it, that exist."""
+    """Return the files of the library, and the folders and files beside it, that exist.
+
+    Copies that upgrades made before they changed the library are among its files; backups that
+    the user wrote elsewhere are the user's.
+    """
     others = [place for place in (models_directory(), settings_file()) if place.exists()]
-    return [*library_files(library), *others]
+    return [*library_files(library), *staging_folders(library), *others]
 
 
 def purge(library: Path) -> None:
@@ -29,8 +34,9 @@ def purge(library: Path) -> None:
     """
     delete_library(library)
     try:
-        if models_directory().exists():
-            shutil.rmtree(models_directory())
+        for folder in [*staging_folders(library), models_directory()]:
+            if folder.exists():
+                shutil.rmtree(folder)
         settings_file().unlink(missing_ok=True)
     except OSError as error:
         raise PathError(

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from siglip_index.locations import relative_to
+from siglip_index.locations import comparable, relative_to
 from siglip_search.errors import PathError
+from siglip_search.photos.ignore_rules import IgnoreRules
+from siglip_search.photos.name_folding import disk_spelling, folded
+from siglip_search.photos.scan import ScanRules
 from siglip_search.typed_paths import absolute_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from siglip_index.records import Root
+
+# How names on a drive that is away were meant cannot be asked; most drives there know no case.
+NAMES_USUALLY_FOLD = sys.platform in {"win32", "darwin"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +61,98 @@ def find_targets(paths: Sequence[str | os.PathLike[str]], known: Sequence[Root])
     """Return what has to be scanned for these paths, or for every known root if there are none.
 
     A path inside a known root means that part of the root; a path that lies in another of the
-    given ones is dropped.
+    given ones is dropped. Where the file system takes a name in any case or normalisation, so
+    does this.
 
     Raises:
         PathError: A path does not exist and is no part of the library either.
     """
     if not paths:
         return [Target(root.path, b"", root) for root in known]
-    wanted = sorted({bytes(absolute_path(path)) for path in paths})
+    wanted = sorted({typed_path(path) for path in paths})
     outermost = [
         path
         for path in wanted
         if not any(relative_to(path, other) for other in wanted)  # "" is the path itself
     ]
     return [_target(path, known) for path in outermost]
+
+
+def typed_path(path: str | os.PathLike[str]) -> bytes:
+    """Return the absolute path that a typed one means, spelled as it is on disk."""
+    return disk_spelling(bytes(absolute_path(path)))
+
+
+def root_called(typed: str | os.PathLike[str], known: Sequence[Root]) -> Root:
+    """Return the root that a typed path names.
+
+    Raises:
+        PathError: It names none.
+    """
+    root = _root_at(typed_path(typed), known)
+    if root is not None:
+        return root
+    names = ", ".join(os.fsdecode(root.path) for root in known) or "none"
+    raise PathError(
+        f"{os.fspath(typed)} is not an indexed folder", hint=f"The indexed folders are: {names}"
+    )
+
+
+def scan_rules(
+    root: Root | None, *, exclude: tuple[str, ...], hidden: bool, download_cloud: bool = False
+) -> ScanRules:
+    """Return what a scan of a root leaves out.
+
+    Args:
+        root: As the library knows it, None for a new one.
+        exclude: The patterns of this run; they come last and so decide over the root's own.
+        hidden: Take hidden files and folders as well.
+        download_cloud: Take also what only the cloud has.
+    """
+    return ScanRules(
+        exclude=(*(root.exclude if root else ()), *exclude),
+        hidden=hidden,
+        download_cloud=download_cloud,
+    )
+
+
+def changed_patterns(
+    known: tuple[str, ...], typed: Sequence[str], *, remove: bool
+) -> tuple[str, ...]:
+    """Return a root's patterns after some were added, or taken away.
+
+    Raises:
+        PathError: A pattern is malformed, or one to be taken away is not there.
+    """
+    for pattern in typed:
+        if remove and pattern not in known:
+            raise PathError(
+                f"there is no pattern {pattern!r}",
+                hint=f"The patterns are: {' '.join(known) or 'none'}",
+            )
+        try:
+            IgnoreRules([os.fsencode(pattern)])
+        except ValueError as error:
+            raise PathError(
+                f"the pattern {pattern!r} is malformed: {error}",
+                hint='Patterns are written as in .gitignore files, such as "*.gif" or "drafts/".',
+            ) from None
+    kept = tuple(pattern for pattern in known if pattern not in typed)
+    # Added again, a pattern moves to the end: the last one that matches decides.
+    return kept if remove else (*kept, *dict.fromkeys(typed))
+
+
+def _root_at(
+    path: bytes, known: Sequence[Root], *, names_fold: bool = NAMES_USUALLY_FOLD
+) -> Root | None:
+    for root in known:
+        if comparable(path) in (comparable(root.path), comparable(disk_spelling(root.path))):
+            return root
+    if names_fold and not os.path.lexists(path):
+        wanted = folded(comparable(path))
+        alike = [root for root in known if folded(comparable(root.path)) == wanted]
+        return alike[0] if len(alike) == 1 else None
+    return None
 
 
 def _is_there(path: bytes) -> bool:
@@ -84,9 +169,17 @@ def _is_there(path: bytes) -> bool:
 
 
 def _target(path: bytes, known: Sequence[Root]) -> Target:
-    above = next((root for root in known if relative_to(path, root.path) is not None), None)
-    if above is not None and path == above.path:
-        return Target(path, b"", above)
+    itself = _root_at(path, known)
+    if itself is not None:
+        return Target(itself.path, b"", itself)
+    above, within = next(
+        (
+            (root, below)
+            for root in known
+            if (below := relative_to(path, disk_spelling(root.path))) is not None
+        ),
+        (None, b""),
+    )
     if not _is_there(path):
         hint = "Check the spelling, or connect the drive that it is on."
         if above is not None:
@@ -94,4 +187,4 @@ def _target(path: bytes, known: Sequence[Root]) -> Target:
         raise PathError(f"there is no file or folder {os.fsdecode(path)!r}", hint=hint)
     if above is None:
         return Target(path, b"", None)
-    return Target(above.path, relative_to(path, above.path) or b"", above)
+    return Target(above.path, within, above)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, cast, get_args
 
 from siglip_search.errors import ModelError
 from siglip_search.models.fact_table import FactTable, read_toml
-from siglip_search.models.model_toml import FORMAT
+from siglip_search.models.model_toml import FORMAT, PREPROCESSING_RULES
 from siglip_search.models.spec import (
     MODEL_FILE,
     Agreement,
@@ -96,6 +96,12 @@ def _spec(values: Mapping[str, object], directory: Path) -> ModelSpec:
     dimension = top.integer("dimension", least=1, most=_MAX_DIMENSION)
     checkpoint = top.text("checkpoint")
     preprocessing = top.integer("preprocessing", least=1, most=2**31)
+    if preprocessing > PREPROCESSING_RULES:
+        raise top.complain(
+            "preprocessing",
+            f"is {preprocessing}; this version knows the rules up to {PREPROCESSING_RULES}",
+            "Upgrade siglip-search: the model was made for a newer version.",
+        )
     vision = _vision(top.table("vision"))
     text = _text(top.table("text"))
     variant = _variant(top.table("variant")) if "variant" in values else None

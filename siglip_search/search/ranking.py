@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+from siglip_index.records import PhotoFacts
 from siglip_search.search.scoring import match_probability
 
 if TYPE_CHECKING:
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
     from siglip_index.protocol import Store
     from siglip_index.records import Neighbour
+
+
+# What a hit tells of its picture, under the names that the library has for it.
+_FACTS = tuple(field.name for field in fields(PhotoFacts) if field.name != "metadata_version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,23 @@ class Hit:
         format: Pillow's name of the format.
         taken_at: Capture time, ISO 8601, None where the picture states none.
         camera: Make and model, None where the picture states none.
+        companions: Absolute paths of what belongs to these files: the RAW beside a JPEG, the film
+            of a Live Photo, XMP sidecars.
+        taken_source: Where the capture time is from: "exif", "xmp", "iptc", "sidecar", or
+            "file-name" when it is only guessed from the name.
+        lens: Make and model.
+        exposure_seconds: Exposure time, > 0.
+        f_number: Focal length by aperture, > 0.
+        iso: Sensitivity, > 0.
+        focal_length_mm: Of the lens itself, > 0.
+        latitude: Degrees north, in [-90, 90].
+        longitude: Degrees east, in [-180, 180].
+        altitude_m: Above sea level, negative below it.
+        rating: Stars, in [0, 5]; -1 for rejected.
+        title: One line.
+        keywords: In the picture's own order, each once.
+
+    What the picture and its sidecars do not tell is None, or empty.
     """
 
     rank: int
@@ -45,6 +67,19 @@ class Hit:
     format: str
     taken_at: str | None
     camera: str | None
+    companions: tuple[str, ...] = ()
+    taken_source: str | None = None
+    lens: str | None = None
+    exposure_seconds: float | None = None
+    f_number: float | None = None
+    iso: int | None = None
+    focal_length_mm: float | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    altitude_m: float | None = None
+    rating: int | None = None
+    title: str | None = None
+    keywords: tuple[str, ...] = ()
 
     @property
     def score(self) -> float:
@@ -110,11 +145,8 @@ def rank(
                 cosine=neighbour.cosine,
                 copies=tuple(copies),
                 photo_id=photo.id,
-                width=photo.facts.width,
-                height=photo.facts.height,
-                format=photo.facts.format,
-                taken_at=photo.facts.taken_at,
-                camera=photo.facts.camera,
+                companions=tuple(map(os.fsdecode, photo.companions)),
+                **{name: getattr(photo.facts, name) for name in _FACTS},
             )
         )
     best_refused = scored[0][1] if scored and not hits else None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from installed_command import COMMAND
+from photos.written_metadata import xmp_list, xmp_packet
 
 from siglip_search import demo
 
@@ -88,6 +89,37 @@ def test_copies_are_one_hit_with_all_paths(cli: CommandLine, pictures: Path) -> 
     hits = cli("query", "--json", "-n", "50", "--min-probability", "0", "x").json
     assert len(hits) == 12
     assert sum(len(hit["copies"]) for hit in hits) == 1
+
+
+def test_pair_and_live_photo_are_one_hit_each_with_all_files(
+    cli: CommandLine, pictures: Path
+) -> None:
+    raw, film = pictures / "picture-00.CR2", pictures / "picture-01.MOV"
+    sidecar = pictures / "picture-00.xmp"
+    raw.write_bytes(b"II*\0\x10\0\0\0CR\2\0" + bytes(100))
+    film.write_bytes(b"film")
+    sidecar.write_bytes(xmp_packet('xmp:Rating="4"', xmp_list("dc:subject", ["dog", "beach"])))
+    report = cli.index(pictures)
+    assert (report["added"], report["companions"], report["ignored"]) == (12, 3, 0)
+    assert report["seen"] == 15
+
+    def ask(*options: str) -> str:
+        return cli("query", "-n", "50", "--min-probability", "0", *options, "x").text
+
+    hits = {Path(hit["path"]).name: hit for hit in json.loads(ask("--json"))}
+    assert len(hits) == 12
+    pair = hits["picture-00.jpg"]
+    assert pair["companions"] == [str(raw), str(sidecar)]
+    assert (pair["rating"], pair["keywords"]) == (4, ["dog", "beach"])
+    assert hits["picture-01.jpg"]["companions"] == [str(film)]
+    assert (hits["picture-02.jpg"]["companions"], hits["picture-02.jpg"]["rating"]) == ([], None)
+    assert len(ask("--paths").splitlines()) == 12
+    everything = ask("-0", "--all-files").split("\0")[:-1]
+    assert len(everything) == 15
+    assert everything[everything.index(pair["path"]) + 1] == str(raw)
+    assert f"{pair['path']}  [+CR2 +XMP]\n" in ask()
+    refused = cli("query", "--all-files", "--json", "x", expect=2)
+    assert "--all-files is for --paths and -0" in refused.stderr
 
 
 def test_library_may_be_named_before_or_after_the_command(indexed_gallery: CommandLine) -> None:

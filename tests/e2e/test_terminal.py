@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from installed_command import COMMAND
+from terminal import run_on_terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,36 +14,6 @@ if TYPE_CHECKING:
     from installed_command import CommandLine
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-
-
-def run_on_terminal(
-    cli: CommandLine, *arguments: str | Path, answer: bytes = b""
-) -> tuple[int, str, bytes]:
-    """Run a command with stdin and stderr on a terminal; return status, screen and stdout."""
-    import pty
-
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [COMMAND, *arguments],
-        env={**cli.environment(), "TERM": "xterm", "COLUMNS": "100"},
-        stdin=theirs,
-        stderr=theirs,
-        stdout=subprocess.PIPE,
-    )
-    os.close(theirs)
-    os.write(ours, answer)
-    screen = b""
-    while True:
-        try:
-            data = os.read(ours, 65536)
-        except OSError:  # Linux says so when the other side is closed
-            break
-        if not data:
-            break
-        screen += data
-    os.close(ours)
-    stdout, _ = process.communicate(timeout=60)
-    return process.returncode, screen.decode(errors="replace"), stdout
 
 
 def test_progress_is_shown_on_the_terminal_only(cli: CommandLine, pictures: Path) -> None:

@@ -147,7 +147,6 @@ def test_the_space_is_the_same_whatever_precision_file_and_score(folder: Path) -
     ("old", "new"),
     [
         ('checkpoint = "sha256:', 'checkpoint = "sha256:0'),
-        ("preprocessing = 1", "preprocessing = 2"),
         ('resample = "bicubic"', 'resample = "bilinear"'),
         ("mean = [0.5, 0.5, 0.5]", "mean = [0.5, 0.5, 0.4]"),
         ("image_size = [48, 48]", "image_size = [64, 64]"),
@@ -270,3 +269,10 @@ def test_byte_pair_encoding_needs_a_start(folder: Path) -> None:
     edit(folder, 'tokenizer = "sentencepiece"', 'tokenizer = "clip-bpe"')
     with pytest.raises(ModelError, match=r"start_id is missing"):
         load_model_folder(folder)
+
+
+def test_rules_of_preprocessing_that_are_not_known_are_refused(folder: Path) -> None:
+    edit(folder, "preprocessing = 1", "preprocessing = 2")
+    with pytest.raises(ModelError, match="preprocessing is 2; this version knows") as caught:
+        load_model_folder(folder)
+    assert "Upgrade siglip-search" in caught.value.hint
