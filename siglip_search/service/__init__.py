@@ -1,0 +1,1 @@
+"""The background service: follow folders, answer queries while the towers are warm."""
