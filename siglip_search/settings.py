@@ -14,7 +14,7 @@ from siglip_search.towers.session import DEVICES
 from siglip_search.typed_paths import absolute_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from siglip_search.ingest.pace import OnBattery
@@ -58,7 +58,7 @@ class Settings:
 
 def data_directory() -> Path:
     """Return the folder that holds the library and the models unless told otherwise."""
-    return platformdirs.user_data_path(_APP, appauthor=False)
+    return _of_user(platformdirs.user_data_path)
 
 
 def models_directory() -> Path:
@@ -68,7 +68,22 @@ def models_directory() -> Path:
 
 def settings_file() -> Path:
     """Return the path of the user's settings, which need not exist."""
-    return platformdirs.user_config_path(_APP, appauthor=False) / "config.toml"
+    return _of_user(platformdirs.user_config_path) / "config.toml"
+
+
+def log_file(library: Path) -> Path:
+    """Return where the daemon of a library writes its log; older parts end in .1 to .4."""
+    return library / "logs" / "watch.log"
+
+
+def _of_user(place: Callable[..., Path]) -> Path:
+    try:
+        return place(_APP, appauthor=False)
+    except RuntimeError as error:  # a process without HOME whose user the system does not know
+        raise SettingsError(
+            "the home directory is not known",
+            hint="Set HOME, or XDG_DATA_HOME and XDG_CONFIG_HOME.",
+        ) from error
 
 
 def own_models_file() -> Path:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -62,3 +65,21 @@ def test_every_way_to_run_on_battery_can_be_set() -> None:
     for choice in ON_BATTERY:
         write(f'on_battery = "{choice}"')
         assert load_settings({}).on_battery == choice
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become an unknown user"
+)
+def test_process_of_an_unknown_user_without_a_home_gets_one_line() -> None:
+    as_unknown = (
+        "import os; from siglip_search.errors import SettingsError\n"
+        "from siglip_search.settings import data_directory, settings_file\n"
+        "os.setuid(54321)\n"
+        "for place in (data_directory, settings_file):\n"
+        "    try: place()\n"
+        "    except SettingsError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", as_unknown], env={}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["the home directory is not known"] * 2

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 import time
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from siglip_index.durable_files import TEMPORARY_SUFFIX, sync_directory
+from siglip_index.file_names import is_copy_before_upgrade
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 KEPT_BEFORE_UPGRADE = 2
 
-# Two digits of format at least, so that the names sort by format and then by time.
-_BEFORE_UPGRADE = re.compile(r"before-upgrade-format-\d{2,}-\d{8}T\d{6}Z\.sqlite3(\.tmp)?")
 _PAGES_PER_STEP = 4096
 _BUSY_TIMEOUT_S = 10.0
 
@@ -35,22 +33,30 @@ def copy_database(source: Path, target: Path) -> None:
         sqlite3.Error: The source cannot be read, or there is no room; nothing of the copy is left.
         OSError: The copy cannot be made; nothing of it is left.
     """
+    uri = f"{source.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S)) as original:
+        original.execute("BEGIN")
+        write_copy(original, target)
+
+
+def write_copy(original: sqlite3.Connection, target: Path) -> None:
+    """Copy what a connection sees to a file, as `copy_database` does.
+
+    Args:
+        original: In a transaction: one state, even where a writer commits between two steps.
+        target: The copy; a file of this name is replaced, at the very end.
+
+    Raises:
+        sqlite3.Error, OSError: As for `copy_database`.
+    """
     temporary = target.with_name(target.name + TEMPORARY_SUFFIX)
     try:
         temporary.unlink(missing_ok=True)
-        with (
-            closing(
-                sqlite3.connect(
-                    f"{source.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_TIMEOUT_S
-                )
-            ) as original,
-            closing(sqlite3.connect(temporary)) as copy,
-        ):
+        with closing(sqlite3.connect(temporary)) as copy:
             # Nothing has to be undone in a file that is thrown away after a failure.
             copy.execute("PRAGMA journal_mode = OFF")
             copy.execute("PRAGMA synchronous = OFF")
-            # One state, even where a writer commits between two steps: no starting over.
-            original.execute("BEGIN")
+            # A transaction begins with its first question.
             original.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
             original.backup(copy, pages=_PAGES_PER_STEP, sleep=0)
             # Otherwise a reader of the copy would make the files of WAL mode beside it.
@@ -97,8 +103,3 @@ def copies_before_upgrade(directory: Path) -> list[Path]:
         for path in directory.glob("before-upgrade-*.sqlite3")
         if is_copy_before_upgrade(path.name)
     )
-
-
-def is_copy_before_upgrade(name: str) -> bool:
-    """Tell whether a file of this name is such a copy, or what a crash left of one."""
-    return _BEFORE_UPGRADE.fullmatch(name) is not None

@@ -20,7 +20,7 @@ from siglip_index.where import compile_where
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -138,14 +138,37 @@ def photos_by_hash(
     return found
 
 
-def photos_in_space(connection: sqlite3.Connection, space_key: str) -> set[int]:
-    """Return the ids of all photos that have a vector in this space."""
-    rows = connection.execute(
+def photos_in_space(
+    connection: sqlite3.Connection, space_key: str, among: Collection[int] | None = None
+) -> set[int]:
+    """Return the ids of all photos, or of those among some, that have a vector in this space."""
+    return _among(
+        connection,
         "SELECT vector.photo_id FROM vector JOIN space ON space.id = vector.space_id"
         " WHERE space.key = ?",
-        [space_key],
+        space_key,
+        "vector.photo_id",
+        among,
     )
-    return {photo_id for (photo_id,) in rows}
+
+
+def _among(
+    connection: sqlite3.Connection,
+    selection: str,
+    parameter: str | int,
+    column: str,
+    among: Collection[int] | None,
+) -> set[int]:
+    """Return the ids that a statement with one parameter selects, or those of them among some."""
+    if among is None:
+        return {photo_id for (photo_id,) in connection.execute(selection, [parameter])}
+    found: set[int] = set()
+    for chunk in chunks(list(among)):
+        rows = connection.execute(
+            f"{selection} AND {column} IN ({marks(chunk)})", [parameter, *chunk]
+        )
+        found.update(photo_id for (photo_id,) in rows)
+    return found
 
 
 def photos(connection: sqlite3.Connection, photo_ids: Sequence[int]) -> list[Photo]:
@@ -166,12 +189,17 @@ def photos(connection: sqlite3.Connection, photo_ids: Sequence[int]) -> list[Pho
     return [found[int(photo_id)] for photo_id in photo_ids if photo_id in found]
 
 
-def photos_with_older_metadata(connection: sqlite3.Connection, version: int) -> set[int]:
+def photos_with_older_metadata(
+    connection: sqlite3.Connection, version: int, among: Collection[int] | None = None
+) -> set[int]:
     """Return the ids of visible photos whose metadata were read in an older way than this."""
-    rows = connection.execute(
-        "SELECT id FROM photo WHERE vanished_at IS NULL AND metadata_version < ?", [version]
+    return _among(
+        connection,
+        "SELECT id FROM photo WHERE vanished_at IS NULL AND metadata_version < ?",
+        version,
+        "id",
+        among,
     )
-    return {photo_id for (photo_id,) in rows}
 
 
 def photo_ids_where(connection: sqlite3.Connection, where: Where) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from siglip_index.catalogue_places import roots
+from siglip_index.catalogue_places import is_part_of_root, part_of_root, roots
 from siglip_index.locations import display_text, join, relative_to
 from siglip_index.stat_numbers import storable_integer
 
@@ -77,7 +77,8 @@ def _absorb(
     """Make the files of one root files of another, below whose path it lies.
 
     Where both know the same path, the row that names a present picture stays; the outer one's
-    when both do or neither does. Patterns of the inner root go on applying to its files alone.
+    when both do or neither does. Patterns of the inner root go on applying to its files alone;
+    where the two are one folder, those of both apply to all of it.
     """
     for file_id, path, photo_id, is_present in connection.execute(
         "SELECT id, path, photo_id, photo_id IS NOT NULL AND vanished_at IS NULL FROM file"
@@ -174,17 +175,21 @@ def set_root_exclude(connection: sqlite3.Connection, root_id: int, patterns: Seq
 
 
 def set_online_only(
-    connection: sqlite3.Connection, root_id: int, paths: Iterable[bytes], under: bytes
+    connection: sqlite3.Connection,
+    root_id: int,
+    paths: Iterable[bytes],
+    under: bytes,
+    *,
+    subfolders: bool,
 ) -> None:
     """See `StoreWriter.set_online_only`."""
-    known = {
-        path
-        for (path,) in connection.execute(
-            "SELECT path FROM online_only WHERE root_id = ?", [root_id]
-        )
-        if not under or relative_to(path, under, windows=False) is not None
-    }
-    now = set(paths)
+    condition, parameters = part_of_root(under, subfolders=subfolders)
+    rows = connection.execute(
+        f"SELECT path FROM online_only WHERE root_id = ? AND {condition}",  # noqa: S608
+        [root_id, *parameters],
+    )
+    known = {path for (path,) in rows}
+    now = {path for path in paths if is_part_of_root(path, under, subfolders=subfolders)}
     connection.executemany(
         "DELETE FROM online_only WHERE root_id = ? AND path = ?",
         [(root_id, path) for path in known - now],

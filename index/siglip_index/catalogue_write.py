@@ -155,9 +155,13 @@ class CatalogueWriter:
         """See `StoreWriter.set_root_exclude`."""
         catalogue_roots.set_root_exclude(self._connection, root_id, patterns)
 
-    def set_online_only(self, root_id: int, paths: Iterable[bytes], under: bytes = b"") -> None:
+    def set_online_only(
+        self, root_id: int, paths: Iterable[bytes], under: bytes = b"", *, subfolders: bool = True
+    ) -> None:
         """See `StoreWriter.set_online_only`."""
-        catalogue_roots.set_online_only(self._connection, root_id, paths, under)
+        catalogue_roots.set_online_only(
+            self._connection, root_id, paths, under, subfolders=subfolders
+        )
 
     def add_photo(self, space_key: str, photo: NewPhoto) -> int:
         """See `StoreWriter.add_photo`."""

@@ -42,8 +42,10 @@ def connect_for_writing(path: Path) -> sqlite3.Connection:
     Raises:
         NewerLibraryError: A newer version wrote it; nothing was changed.
         CorruptLibraryError: It is no database, or not one of ours.
+        LibraryAccessError: It is a folder.
         sqlite3.Error: To be explained by `explained`.
     """
+    refuse_folder(path)
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
     try:
         check_format(connection, path, may_be_empty=True)
@@ -58,6 +60,19 @@ def connect_for_writing(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def refuse_folder(path: Path) -> None:
+    """Raise where a folder bears the database's name, of which SQLite only says "I/O error".
+
+    Raises:
+        LibraryAccessError: It does.
+    """
+    if path.is_dir():
+        raise LibraryAccessError(
+            f"{path} is a folder; the library keeps its database in a file of that name",
+            hint="Move it away, or choose another folder for the library.",
+        )
 
 
 def check_format(connection: sqlite3.Connection, path: Path, *, may_be_empty: bool) -> None:
@@ -100,7 +115,7 @@ def _only_migrations(connection: sqlite3.Connection) -> bool:
 
 
 @contextmanager
-def explained(directory: Path, *, files: bool = True) -> Iterator[None]:
+def explained(directory: Path, *, files: bool = True, what: str | None = None) -> Iterator[None]:
     """Turn failures of SQLite and of the file system that a user can meet into StoreErrors.
 
     Mistakes of the program (a closed connection, a violated constraint) pass through.
@@ -108,64 +123,68 @@ def explained(directory: Path, *, files: bool = True) -> Iterator[None]:
     Args:
         directory: Folder of the library.
         files: Explain OSError as well.
+        what: What lies in the folder, as the messages call it; None for the library.
     """
     try:
         yield
     except (sqlite3.Error, OSError) as error:
         if isinstance(error, OSError) and not files:
             raise
-        expected = as_store_error(error, directory)
+        expected = as_store_error(error, directory, what)
         if expected is None:
             raise
         raise expected from error
 
 
-def as_store_error(error: sqlite3.Error | OSError, directory: Path) -> StoreError | None:
+def as_store_error(
+    error: sqlite3.Error | OSError, directory: Path, what: str | None = None
+) -> StoreError | None:
     """Return what a failure means for the user, None when it is a mistake of the program."""
+    what = what or f"the library {directory}"
     if isinstance(error, OSError):
-        return _explain_os_error(error, directory)
+        return _explain_os_error(error, what)
     match getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE:
         case sqlite3.SQLITE_FULL:
-            return _disk_full(directory)
+            return _disk_full(what)
         case sqlite3.SQLITE_IOERR:
             # A write on a full disk comes back as an I/O error.
             if _is_full(directory):
-                return _disk_full(directory)
+                return _disk_full(what)
             return LibraryAccessError(
-                f"the disk of the library {directory} reported an input/output error",
+                f"the disk of {what} reported an input/output error",
                 hint="Check the disk and its connection, then run verify.",
             )
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return CorruptLibraryError(
-                f"the database of the library {directory} is damaged ({error})",
+                f"the database of {what} is damaged ({error})",
                 hint="Restore the folder from a backup, or move it away and index again.",
             )
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return LibraryBusyError(
-                f"the library {directory} is in use by another program",
+                f"{what} is in use by another program",
                 hint="Wait until it is done, then try again.",
             )
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
             return LibraryAccessError(
-                f"the library {directory} cannot be opened or written ({error})",
+                f"{what} cannot be opened or written ({error})",
                 hint="Check the permissions of the folder and of the files in it.",
             )
         case _:
             return None
 
 
-def _explain_os_error(error: OSError, directory: Path) -> StoreError:
+def _explain_os_error(error: OSError, what: str) -> StoreError:
     if error.errno in _OUT_OF_SPACE:
-        return _disk_full(directory)
+        return _disk_full(what)
     return LibraryAccessError(
-        f"the library {directory} cannot be used: {error.strerror or error}",
+        f"{what} cannot be used: {error.strerror or error}",
         hint="Check that the folder exists and that you may write there.",
     )
 
 
-def _disk_full(directory: Path) -> DiskFullError:
+def _disk_full(what: str) -> DiskFullError:
     return DiskFullError(
-        f"no space is left on the disk of the library {directory}",
+        f"no space is left on the disk of {what}",
         hint="Free some space and run it again; everything committed so far is safe.",
     )
 

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from siglip_index import snapshot
-from siglip_index.backup import copies_before_upgrade, is_copy_before_upgrade
+from siglip_index.backup import copies_before_upgrade
 from siglip_index.database import DATABASE_NAME, explained
+from siglip_index.file_names import is_own_file
 from siglip_index.lock import WriterLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
-
-_OUR_FILES = re.compile(
-    rf"{re.escape(DATABASE_NAME)}(-wal|-shm|-journal)?"
-    r"|vectors-\d+.*\.(faiss|json)(\.tmp)?|writer\.(lock|json)|space-probe-\d+\.tmp"
-)
 
 
 def library_files(directory: Path) -> list[Path]:
@@ -27,11 +22,7 @@ def library_files(directory: Path) -> list[Path]:
 
     The copies of the database that upgrades made are among them.
     """
-    return sorted(
-        path
-        for path in directory.glob("*")
-        if _OUR_FILES.fullmatch(path.name) or is_copy_before_upgrade(path.name)
-    )
+    return sorted(path for path in directory.glob("*") if is_own_file(path.name))
 
 
 def disk_usage(directory: Path) -> dict[str, int]:

@@ -23,7 +23,7 @@ from siglip_index.resident_index import ResidentIndex
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -153,14 +153,13 @@ class LocalStore:
         """See `Store.former_directory`."""
         return self._read(catalogue_places.former_directory)
 
-    def files(self, root_id: int) -> Iterator[KnownFile]:
-        """See `Store.files`. Ordered by path; read in steps, so that no writer has to wait."""
-        after: bytes | None = None
-        while batch := self._read(
-            partial(catalogue_places.files, root_id=root_id, after=after, limit=_FILES_PER_READ)
-        ):
-            yield from batch
-            after = batch[-1].path
+    def files(
+        self, root_id: int, under: bytes = b"", *, subfolders: bool = True
+    ) -> Iterator[KnownFile]:
+        """See `Store.files`. Read in steps, so that no writer has to wait."""
+        return catalogue_places.iter_files(
+            self._read, root_id, under, subfolders=subfolders, step=_FILES_PER_READ
+        )
 
     def failures(self) -> list[tuple[bytes, str]]:
         """See `Store.failures`."""
@@ -178,19 +177,20 @@ class LocalStore:
         self, space_key: str, content_hashes: Sequence[bytes]
     ) -> dict[bytes, tuple[int, bool]]:
         """See `Store.photos_by_hash`."""
-        return self._read(
-            partial(
-                catalogue_read.photos_by_hash, space_key=space_key, content_hashes=content_hashes
-            )
-        )
+        query = catalogue_read.photos_by_hash
+        return self._read(partial(query, space_key=space_key, content_hashes=content_hashes))
 
-    def photos_in_space(self, space_key: str) -> set[int]:
+    def photos_in_space(self, space_key: str, among: Collection[int] | None = None) -> set[int]:
         """See `Store.photos_in_space`."""
-        return self._read(partial(catalogue_read.photos_in_space, space_key=space_key))
+        query = partial(catalogue_read.photos_in_space, space_key=space_key, among=among)
+        return self._read(query)
 
-    def photos_with_older_metadata(self, version: int) -> set[int]:
+    def photos_with_older_metadata(
+        self, version: int, among: Collection[int] | None = None
+    ) -> set[int]:
         """See `Store.photos_with_older_metadata`."""
-        return self._read(partial(catalogue_read.photos_with_older_metadata, version=version))
+        query = partial(catalogue_read.photos_with_older_metadata, version=version, among=among)
+        return self._read(query)
 
     def photos(self, photo_ids: Sequence[int]) -> list[Photo]:
         """See `Store.photos`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -163,11 +164,15 @@ def add_metadata_companions_and_volumes(database: Database) -> None:
     database.execute("PRAGMA user_version = 2")
 
 
-def open_catalogue(path: Path) -> Database:
+def open_catalogue(path: Path, *, copy_first: bool = True) -> Database:
     """Open the database for writing, created or brought up to date where necessary.
 
     A library of an older format is copied first (see `siglip_index.backup`). Each step is one
     transaction: whatever ends it early leaves the library as it was.
+
+    Args:
+        path: The database; the caller holds the writer's lock.
+        copy_first: False where the database is a copy itself.
 
     Raises:
         NewerLibraryError: A newer version wrote it.
@@ -178,7 +183,7 @@ def open_catalogue(path: Path) -> Database:
     connection = connect_for_writing(path)
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if 0 < version < FORMAT_VERSION:
+        if copy_first and 0 < version < FORMAT_VERSION:
             _copy_first(path, version)
         database = Database(connection, execute_plugins=False)
         migrations.apply(database)
@@ -195,11 +200,11 @@ def _copy_first(path: Path, version: int) -> None:
         expected = as_store_error(error, path.parent)
         if not isinstance(expected, DiskFullError):
             raise
-        mebibytes = path.stat().st_size / 2**20
+        mebibytes = max(1, math.ceil(2 * path.stat().st_size / 2**20))
         raise DiskFullError(
             f"there is no room to copy the library {path.parent} before it is brought to format"
             f" {FORMAT_VERSION}",
-            hint=f"Free about {2 * mebibytes:,.0f} MiB on its disk and run it again; nothing was"
+            hint=f"Free about {mebibytes:,} MiB on its disk and run it again; nothing was"
             " changed, and searching works meanwhile.",
         ) from error
     _log.warning(

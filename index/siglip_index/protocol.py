@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     import numpy as np
@@ -156,13 +156,21 @@ class StoreWriter(Protocol):
         """Remember what the user does not want from a root; the next run acts on it."""
         ...
 
-    def set_online_only(self, root_id: int, paths: Iterable[bytes], under: bytes = b"") -> None:
+    def set_online_only(
+        self,
+        root_id: int,
+        paths: Iterable[bytes],
+        under: bytes = b"",
+        *,
+        subfolders: bool = True,
+    ) -> None:
         """Replace the root's cloud placeholders, those at or below a folder of it, by these.
 
         Args:
             root_id: The root.
-            paths: Relative to the root; each at or below `under`.
-            under: Folder of the root, relative to it; empty for all of it.
+            paths: Relative to the root; those of another part of it than is meant are passed over.
+            under: File or folder of the root, relative to it; empty for all of it.
+            subfolders: As for `Store.files`.
         """
         ...
 
@@ -260,8 +268,19 @@ class Store(Protocol):
         """Return the folder in which the library lay when the roots' places were recorded last."""
         ...
 
-    def files(self, root_id: int) -> Iterator[KnownFile]:
-        """Yield every file known below a root, vanished ones included."""
+    def files(
+        self, root_id: int, under: bytes = b"", *, subfolders: bool = True
+    ) -> Iterator[KnownFile]:
+        """Yield the files known of a root, or of a part of it, vanished ones included, by path.
+
+        The cost is that of what is yielded, and of the folder's own subfolders.
+
+        Args:
+            root_id: The root.
+            under: File or folder of it, relative to it; empty for all of it.
+            subfolders: Also what lies deeper; otherwise that file, or the files directly in that
+                folder.
+        """
         ...
 
     def failures(self) -> list[tuple[bytes, str]]:
@@ -282,12 +301,24 @@ class Store(Protocol):
         """Return photo id, and whether it has a vector in the space, of each known hash."""
         ...
 
-    def photos_in_space(self, space_key: str) -> set[int]:
-        """Return the ids of all photos (visible or not) that have a vector in this space."""
+    def photos_in_space(self, space_key: str, among: Collection[int] | None = None) -> set[int]:
+        """Return the ids of all photos (visible or not) that have a vector in this space.
+
+        Args:
+            space_key: The space.
+            among: Only these are meant, which costs no more than they do; None for all.
+        """
         ...
 
-    def photos_with_older_metadata(self, version: int) -> set[int]:
-        """Return the ids of visible photos whose `metadata_version` is below this one."""
+    def photos_with_older_metadata(
+        self, version: int, among: Collection[int] | None = None
+    ) -> set[int]:
+        """Return the ids of visible photos whose `metadata_version` is below this one.
+
+        Args:
+            version: The version.
+            among: As for `photos_in_space`.
+        """
         ...
 
     def photos(self, photo_ids: Sequence[int]) -> list[Photo]:

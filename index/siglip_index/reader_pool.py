@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from siglip_index.database import BUSY_TIMEOUT_S, check_format
+from siglip_index.database import BUSY_TIMEOUT_S, check_format, refuse_folder
 from siglip_index.errors import LibraryBusyError, LibraryMissingError
 from siglip_index.older_formats import show_older_format
 
@@ -146,6 +146,7 @@ class ReaderPool:
                 f"there is no library in {self._path.parent}",
                 hint="Index a folder first: that creates it.",
             )
+        refuse_folder(self._path)
         live = _Source(f"{self._path.as_uri()}?mode=ro")
         try:
             self._check(live)

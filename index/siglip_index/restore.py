@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import os
 import secrets
 import shutil
 import sqlite3
@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from siglip_index import snapshot
-from siglip_index.backup import copy_database
+from siglip_index.backup import copy_database, write_copy
 from siglip_index.database import (
     APPLICATION_ID,
     BUSY_TIMEOUT_S,
     DATABASE_NAME,
     FORMAT_VERSION,
-    check_format,
     connect_for_writing,
     explained,
 )
@@ -27,16 +26,15 @@ from siglip_index.durable_files import TEMPORARY_SUFFIX, sync_directory
 from siglip_index.errors import (
     CorruptLibraryError,
     LibraryAccessError,
-    LibraryMissingError,
     NewerLibraryError,
 )
+from siglip_index.file_names import is_staging
 from siglip_index.local_disk import refuse_network_file_system
 from siglip_index.lock import WriterLock
+from siglip_index.reader_pool import ReaderPool
 
 if TYPE_CHECKING:
     from siglip_index.records import Problem, StoreCounts
-
-_STAGING = re.compile(r"restore-[0-9a-f]{8}\.tmp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,24 +83,26 @@ def write_backup(directory: Path, target: Path) -> BackupFile:
         CorruptLibraryError: The copy, and so the library, is not whole.
         LibraryAccessError, DiskFullError: Nothing of the backup is left then.
     """
-    source = directory / DATABASE_NAME
-    if not source.is_file():
-        raise LibraryMissingError(
-            f"there is no library in {directory}", hint="Index a folder first: that creates it."
-        )
+    with explained(directory):
+        # Reads a library on a read-only medium as well.
+        pool = ReaderPool(directory / DATABASE_NAME)
     unchecked = target.with_name(f"{target.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     try:
-        with explained(directory), closing(_open_read_only(source)) as connection:
-            check_format(connection, source, may_be_empty=True)
-        with explained(target.parent):
-            copy_database(source, unchecked)
+        with explained(target.parent, what=f"the backup {target}"):
+            pool.run(lambda original: write_copy(original, unchecked))
             found = examine_backup(unchecked)
             unchecked.replace(target)
             sync_directory(target.parent)
-    except BaseException:
+    except CorruptLibraryError as error:
+        raise CorruptLibraryError(
+            f"the library {directory} is damaged: no backup was made",
+            hint="`siglip-search verify` says what is wrong; restore an earlier backup, or index"
+            " again into a new folder.",
+        ) from error
+    finally:
+        pool.close()
         with suppress(OSError):
             unchecked.unlink(missing_ok=True)
-        raise
     return replace(found, path=target)
 
 
@@ -202,7 +202,7 @@ def restore_backup(path: Path, directory: Path) -> RestoredLibrary:
 
 def staging_folders(directory: Path) -> list[Path]:
     """Return what killed restores have left; only the holder of the lock may delete it."""
-    return sorted(path for path in directory.glob("restore-*.tmp") if _STAGING.fullmatch(path.name))
+    return sorted(path for path in directory.glob("restore-*.tmp") if is_staging(path.name))
 
 
 def _bring_up_to_date(staging: Path, *, beyond: int) -> tuple[Problem, ...]:
@@ -216,10 +216,11 @@ def _bring_up_to_date(staging: Path, *, beyond: int) -> tuple[Problem, ...]:
     Returns:
         What was mended.
     """
-    from siglip_index.local_store import LocalStore
+    from siglip_index.migrations import open_catalogue
     from siglip_index.verify import verify
 
-    LocalStore(staging, writable=True).close(write_snapshot=False)  # migrates
+    # The backup itself is the copy of its former state.
+    open_catalogue(staging / DATABASE_NAME, copy_first=False).conn.close()
     report = verify(staging, repair=True)
     if not report.is_whole:
         wrong = next(problem.what for problem in report.problems if not problem.repaired)
@@ -275,22 +276,34 @@ def _replace_files(restored: Path, database: Path) -> None:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     moved: list[tuple[Path, Path]] = []
     try:
-        for ending in ("-wal", "-shm", "-journal", ""):
+        for ending in ("", "-wal", "-shm", "-journal"):
             part = database.with_name(database.name + ending)
             aside = database.with_name(f"damaged-{stamp}-{part.name}{TEMPORARY_SUFFIX}")
-            if part.exists():
+            if not part.exists():
+                continue
+            moved.append((part, aside))
+            if ending == "":
+                _give_second_name(part, aside)
+            else:
                 part.rename(aside)
-                moved.append((part, aside))
         restored.replace(database)
         sync_directory(database.parent)
     except BaseException:
         for part, aside in reversed(moved):
             with suppress(OSError):
-                aside.rename(part)
+                aside.replace(part)
         raise
     for _, aside in moved:
         with suppress(OSError):
             aside.unlink()
+
+
+def _give_second_name(path: Path, second: Path) -> None:
+    """Let a kill never find a file without its name; where links cannot be made, it is renamed."""
+    try:
+        os.link(path, second)
+    except OSError:  # exFAT, for one
+        path.rename(second)
 
 
 def _generation(directory: Path) -> int:

@@ -11,11 +11,13 @@ import json
 import mmap
 import os
 import secrets
+import shutil
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
-from siglip_index.durable_files import TEMPORARY_SUFFIX, write_durably
+from siglip_index.durable_files import write_durably
+from siglip_index.file_names import is_snapshot, is_staging, is_temporary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -201,7 +203,9 @@ def write_manifest(directory: Path, space_id: int, manifest: Manifest) -> None:
 
 
 def leftovers(directory: Path, space_ids: Iterable[int]) -> list[Path]:
-    """Return temporary files, manifests of no space, and index files that no manifest names.
+    """Return temporary files, manifests of no space, index files that no manifest names.
+
+    The folders in which restores prepared a library are among them.
 
     A crash leaves them; only the holder of the writer's lock may delete them.
     """
@@ -216,12 +220,9 @@ def leftovers(directory: Path, space_ids: Iterable[int]) -> list[Path]:
     return sorted(
         path
         for path in directory.iterdir()
-        if path.name.endswith(TEMPORARY_SUFFIX)
-        or (
-            path.name.startswith(_PREFIX)
-            and path.name.endswith((_INDEX_SUFFIX, _MANIFEST_SUFFIX))
-            and path.name not in named | manifests
-        )
+        if is_temporary(path.name)
+        or is_staging(path.name)
+        or (is_snapshot(path.name) and path.name not in named | manifests)
     )
 
 
@@ -231,7 +232,10 @@ def sweep(directory: Path, space_ids: Iterable[int]) -> int:
     for path in leftovers(directory, space_ids):
         # On Windows a file that a reader has mapped cannot go yet; the next sweep takes it.
         with suppress(OSError):
-            path.unlink()
+            if is_staging(path.name) and path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
             swept += 1
     return swept
 

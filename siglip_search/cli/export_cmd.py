@@ -12,7 +12,8 @@ import click
 from siglip_index import open_store
 from siglip_search.cli.console import chosen_library, count, library_option, say, shown
 from siglip_search.cli.counting_line import counting_line
-from siglip_search.engine.output_file import written_whole
+from siglip_search.cli.termination import tidied_up_on_termination
+from siglip_search.engine.output_file import refuse_library_file, written_whole
 from siglip_search.engine.vector_export import (
     ExportFormat,
     ExportOptions,
@@ -72,6 +73,8 @@ def export(
         raise click.UsageError("Parquet is not for a terminal: name a FILE.")
     options = ExportOptions(form, vectors=not no_vectors, half=float16)
     library = chosen_library().directory
+    if not to_stdout:
+        refuse_library_file(target, library)
     with open_store(library, writable=False) as store:
         spaces = spaces_to_export(store, model=model, key=space, every=all_spaces)
         output: AbstractContextManager[BinaryIO] = (
@@ -79,6 +82,7 @@ def export(
         )
         watched = sys.stderr.isatty() and not (to_stdout and sys.stdout.isatty())
         with (
+            tidied_up_on_termination(),
             counting_line("exporting", rows_at_most(store, spaces), enabled=watched) as line,
             output as stream,
         ):

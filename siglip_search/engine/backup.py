@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from siglip_index import open_store
 from siglip_index import restore as index_restore
 from siglip_index.database import DATABASE_NAME
-from siglip_index.library_folder import library_files
 from siglip_search.engine.chosen_model import model_of_space
-from siglip_search.engine.output_file import refuse_taken_file
+from siglip_search.engine.output_file import refuse_library_file, refuse_taken_file
 from siglip_search.errors import PathError
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def back_up(library: Path, target: Path, *, replace: bool = False) -> BackupFile
         replace: A file of this name may be replaced.
 
     Raises:
-        PathError: The file exists, or its folder does not.
+        PathError: The file exists, is none to replace, or its folder does not exist.
         LibraryMissingError: There is no library.
         CorruptLibraryError: The library is damaged: such a copy is no backup.
         LibraryAccessError, DiskFullError: Nothing of the backup is left then.
@@ -62,9 +61,11 @@ def back_up(library: Path, target: Path, *, replace: bool = False) -> BackupFile
     if target.is_dir():
         target = target / f"siglip-search-{time.strftime('%Y%m%d-%H%M%S')}.sqlite3"
     refuse_taken_file(target, replace=replace)
-    if target.resolve() in [path.resolve() for path in library_files(library)]:
-        raise PathError(f"{target} is a file of the library itself", hint="Choose another name.")
-    return index_restore.write_backup(library, target)
+    refuse_library_file(target, library)
+    if target.exists() and not target.is_file():
+        raise PathError(f"{target} is no ordinary file", hint="Name a new file, or a folder.")
+    # Through a link, which stays one.
+    return index_restore.write_backup(library, target.resolve() if target.is_symlink() else target)
 
 
 def restore(library: Path, backup: Path) -> Restored:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from siglip_index import open_store
+from siglip_search.engine.cheaper_choices import embedding_seconds
 from siglip_search.engine.indexing import DECODE_SECONDS_PER_BYTE, Estimate
 
 if TYPE_CHECKING:
@@ -39,10 +37,6 @@ def cost_of_embedding_again(library: Library, spec: ModelSpec) -> Estimate:
     left = [size for photo_id, size in sizes.items() if photo_id not in done]
     options = library.index_options()
     tower = VisionTower(spec, threads=1, device=options.device)
-    height, width = spec.vision.image_size
-    blank = np.zeros((1, height, width, 3), np.uint8)
-    tower.embed(blank)  # the first run allocates and is not typical
-    started = time.perf_counter()
-    tower.embed(blank)
-    seconds = len(left) * (time.perf_counter() - started) + sum(left) * DECODE_SECONDS_PER_BYTE
+    per_picture = embedding_seconds(spec, tower)
+    seconds = len(left) * per_picture + sum(left) * DECODE_SECONDS_PER_BYTE
     return Estimate(len(left), seconds / options.jobs, spec.name)

@@ -55,9 +55,9 @@ def available_memory(
 
         return int(psutil.virtual_memory().available)
     free = _memory_available(processes / "meminfo")
-    limits = [left for group in _own_groups(processes, groups) if (left := _left_in(group))]
-    known = [*limits, *([free] if free is not None else [])]
-    return min(known, default=None)
+    limits = [_left_in(group) for group in _own_groups(processes, groups)]
+    # A limit that is used up leaves 0, which is the tightest of all.
+    return min((limit for limit in (free, *limits) if limit is not None), default=None)
 
 
 def _linux_battery(supplies: Path) -> tuple[bool, float | None]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from siglip_index.durable_files import TEMPORARY_SUFFIX, sync_directory
+from siglip_index.file_names import would_be_own_file
 from siglip_search.errors import PathError
 
 if TYPE_CHECKING:
@@ -34,6 +35,16 @@ def refuse_taken_file(path: Path, *, replace: bool) -> None:
         raise PathError(
             f"{path} exists already", hint="Choose another name, or replace it with --force."
         )
+
+
+def refuse_library_file(path: Path, library: Path) -> None:
+    """Raise where a file would take the place of one of the library's own, there or not.
+
+    Raises:
+        PathError: It would.
+    """
+    if would_be_own_file(path, library):
+        raise PathError(f"{path} is a file of the library itself", hint="Choose another name.")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from siglip_index.library_folder import delete_library, library_files
 from siglip_index.restore import staging_folders
 from siglip_search.errors import PathError
-from siglip_search.settings import data_directory, models_directory, settings_file
+from siglip_search.settings import data_directory, log_file, models_directory, settings_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,12 +22,14 @@ def what_purge_removes(library: Path) -> list[Path]:
     Copies that upgrades made before they changed the library are among its files; backups that
     the user wrote elsewhere are the user's.
     """
-    others = [place for place in (models_directory(), settings_file()) if place.exists()]
-    return [*library_files(library), *staging_folders(library), *others]
+    others = [place for place in (models_directory(), settings_file()) if os.path.lexists(place)]
+    return [*library_files(library), *staging_folders(library), *_logs(library), *others]
 
 
 def purge(library: Path) -> None:
     """Delete the library, the models and the settings; folders go when nothing else is in them.
+
+    Of a folder of models that is a link, the link goes and what it leads to stays.
 
     Raises:
         LibraryBusyError: Another process is writing to the library.
@@ -35,14 +38,22 @@ def purge(library: Path) -> None:
     delete_library(library)
     try:
         for folder in [*staging_folders(library), models_directory()]:
-            if folder.exists():
+            if folder.is_symlink():
+                folder.unlink()  # who knows what else is where it leads
+            elif folder.exists():
                 shutil.rmtree(folder)
-        settings_file().unlink(missing_ok=True)
+        for file in [*_logs(library), settings_file()]:
+            file.unlink(missing_ok=True)
     except OSError as error:
         raise PathError(
-            f"{error.filename} cannot be deleted: {error.strerror}",
+            f"{error.filename or models_directory()} cannot be deleted: {error.strerror or error}",
             hint="Check its permissions and those of the folder that it is in.",
         ) from error
-    for folder in (library, data_directory(), settings_file().parent):
+    for folder in (log_file(library).parent, library, data_directory(), settings_file().parent):
         with suppress(OSError):  # not there, or somebody else's files are in it
             folder.rmdir()
+
+
+def _logs(library: Path) -> list[Path]:
+    log = log_file(library)
+    return sorted(log.parent.glob(f"{log.name}*"))

@@ -167,10 +167,11 @@ class RootPlaces:
             for root, _ in moved:
                 writer.relocate_root(root.id, b"moving/%d" % root.id)
             for root, path in moved:
-                root_id = writer.relocate_root(root.id, path)
+                if writer.relocate_root(root.id, path) != root.id:
+                    continue  # joined another root, whose own place is known
                 place = self._volumes.place_of(path)
                 if place is not None:
-                    writer.set_root_volume(root_id, place.volume, place.path, _device_of(path))
+                    writer.set_root_volume(root.id, place.volume, place.path, _device_of(path))
         return [Relocation(root.path, path) for root, path in moved]
 
     def _found(self, root: Root, state: RootState) -> bytes | None:

@@ -11,7 +11,7 @@ from siglip_index.locations import comparable, relative_to
 from siglip_search.errors import PathError
 from siglip_search.photos.ignore_rules import IgnoreRules
 from siglip_search.photos.name_folding import disk_spelling, folded
-from siglip_search.photos.scan import ScanRules
+from siglip_search.photos.scan_result import Part, ScanRules
 from siglip_search.typed_paths import absolute_path
 
 if TYPE_CHECKING:
@@ -31,11 +31,20 @@ class Target:
         path: Absolute path of the root, bytes.
         within: Part of it to scan, root-relative; empty for all.
         root: The root as the library knows it, None for a new one.
+        subfolders: Also what lies deeper than in that folder.
+        is_gone: Nothing can lie there, so it is not looked for, and what was known there is not.
     """
 
     path: bytes
     within: bytes
     root: Root | None
+    subfolders: bool = True
+    is_gone: bool = False
+
+    @property
+    def part(self) -> Part:
+        """The part of the root that is judged."""
+        return Part(self.within, self.subfolders)
 
 
 def refuse_to_hide(targets: Sequence[Target], known: Sequence[Root]) -> None:
@@ -122,13 +131,18 @@ def changed_patterns(
     """Return a root's patterns after some were added, or taken away.
 
     Raises:
-        PathError: A pattern is malformed, or one to be taken away is not there.
+        PathError: A pattern is malformed or matches nothing, or one to be taken away is not there.
     """
     for pattern in typed:
         if remove and pattern not in known:
             raise PathError(
                 f"there is no pattern {pattern!r}",
                 hint=f"The patterns are: {' '.join(known) or 'none'}",
+            )
+        if not remove and (pattern.startswith("#") or not pattern.strip()):
+            raise PathError(
+                f"the pattern {pattern!r} matches nothing",
+                hint="Is a variable of the shell unset? A name that begins with # is written \\#.",
             )
         try:
             IgnoreRules([os.fsencode(pattern)])

@@ -117,3 +117,35 @@ def test_killed_restore_leaves_the_one_library_or_the_other(tmp_path: Path) -> N
     assert set(seen) <= {500, 900}
     restore_backup(backups[0].path, library)
     assert not list(library.glob("*.tmp"))
+
+
+_KILLED_AT_THE_EXCHANGE = """
+import os, sys
+from pathlib import Path
+from siglip_index import restore
+replace = Path.replace
+def killed(path, target):
+    if Path(target) == Path(sys.argv[2]) / "library.sqlite3":
+        os.kill(os.getpid(), 9)
+    return replace(path, target)
+Path.replace = killed
+restore.restore_backup(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_restore_over_a_damaged_library_never_leaves_none(tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    with open_store(library, writable=True) as store:
+        fill(store, 50)
+    backup = write_backup(library, tmp_path / "safe").path
+    database = library / "library.sqlite3"
+    database.write_bytes(b"damaged" * 9999)
+    done = subprocess.run(
+        [sys.executable, "-c", _KILLED_AT_THE_EXCHANGE, backup, library],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
+    assert done.returncode == -9
+    assert database.read_bytes() == b"damaged" * 9999
+    assert restore_backup(backup, library).counts.pictures == 50
+    assert not list(library.glob("*.tmp"))

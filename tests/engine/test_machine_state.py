@@ -153,3 +153,10 @@ def test_other_systems_are_asked_through_psutil(
     assert read_machine() == expected
     monkeypatch.setattr(psutil, "sensors_battery", lambda: None)
     assert read_machine() == MachineReading()
+
+
+def test_a_containers_limit_that_is_used_up_leaves_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "proc", meminfo="MemAvailable:  8000000 kB")
+    write(tmp_path / "proc" / "self", cgroup="0::/")
+    write(tmp_path / "groups", **{"memory.max": "500000", "memory.current": "500000"})
+    assert available_memory(tmp_path / "proc", tmp_path / "groups") == 0

@@ -316,3 +316,23 @@ def test_patterns_of_a_folder_hold_for_every_run(library: Library, tmp_path: Pat
     options = replace(library.index_options(), exclude=("!IMG_1.jpg",))
     report = library.index(options=options)
     assert (report.added, report.unchanged, report.embedded) == (1, PICTURES - 2, 0)
+
+
+def test_a_folder_that_joins_another_leaves_that_ones_place_on_its_drive(
+    library: Library, tmp_path: Path, cleanup: Cleanup
+) -> None:
+    drive = ext4_drive(tmp_path / "image", cleanup)
+    first, second = tmp_path / "first", tmp_path / "second"
+    drive.mount(first)
+    old = put_pictures(tmp_path / "old", first=PICTURES)
+    library.index([put_pictures(first / "Photos"), old])
+    shutil.move(old, first / "Photos" / "trip")
+    library.folders().relocate(old, first / "Photos" / "trip")
+    assert root_path(library) == first / "Photos"
+    drive.unmount()
+    drive.mount(second)
+    assert library.folders().recognise_moved() == [
+        Relocation(bytes(first / "Photos"), bytes(second / "Photos"))
+    ]
+    report = library.index()
+    assert (report.unchanged, report.removed, report.embedded) == (2 * PICTURES, 0, 0)

@@ -8,12 +8,13 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
-from stored_samples import SPACE, fill, unit_vectors
+from stored_samples import SPACE, fill, unit_vectors, write_older_library
 
 from siglip_index import open_store, restore
 from siglip_index.database import DATABASE_NAME, FORMAT_VERSION
 from siglip_index.errors import (
     CorruptLibraryError,
+    DiskFullError,
     LibraryAccessError,
     LibraryBusyError,
     LibraryMissingError,
@@ -25,6 +26,8 @@ from siglip_index.verify import verify
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from conftest import SmallDisk
 
 
 @pytest.fixture
@@ -64,7 +67,7 @@ def test_damaged_library_gives_no_backup(library: Path, tmp_path: Path) -> None:
     damage(library / DATABASE_NAME)
     target = tmp_path / "backup"
     target.write_text("former")
-    with pytest.raises(CorruptLibraryError):
+    with pytest.raises(CorruptLibraryError, match=f"{library} is damaged: no backup was made"):
         write_backup(library, target)
     assert target.read_text() == "former"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["backup", "library"]
@@ -216,3 +219,48 @@ def test_leftovers_of_a_killed_restore_go_with_the_next(library: Path, backup: P
     restore_backup(backup, library)
     assert not list(library.glob("restore-*"))
     assert pictures(library) == 60
+
+
+def test_older_backup_is_restored_without_a_copy_that_would_not_stay(
+    library: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    older = write_older_library(tmp_path / "older")
+    assert restore_backup(older, library).counts.pictures > 0
+    assert "is kept in" not in caplog.text
+    assert examine_backup(library / DATABASE_NAME).format == FORMAT_VERSION
+    assert verify(library).is_whole
+
+
+def test_library_on_a_read_only_medium_can_be_backed_up(
+    small_disk: SmallDisk, tmp_path: Path
+) -> None:
+    library = small_disk.path / "library"
+    with open_store(library, writable=True) as store:
+        fill(store, 20)
+    small_disk.make_read_only()
+    assert write_backup(library, tmp_path / "safe").pictures == 20
+    assert restore_backup(tmp_path / "safe", tmp_path / "elsewhere").counts.pictures == 20
+
+
+def test_full_disk_of_the_backup_is_not_called_the_librarys(
+    library: Path, small_disk: SmallDisk
+) -> None:
+    small_disk.fill_up()
+    with pytest.raises(DiskFullError, match=r"left on the disk of the backup .*/disk/safe$"):
+        write_backup(library, small_disk.path / "safe")
+    assert [path.name for path in small_disk.path.iterdir()] == ["ballast"]
+
+
+def test_folder_in_the_databases_place_is_called_one(library: Path, backup: Path) -> None:
+    (library / DATABASE_NAME).unlink()
+    (library / DATABASE_NAME).mkdir()
+    (library / DATABASE_NAME / "mine").touch()
+    for attempt in (
+        lambda: open_store(library, writable=False),
+        lambda: open_store(library, writable=True),
+        lambda: restore_backup(backup, library),
+        lambda: write_backup(library, library.parent / "other"),
+    ):
+        with pytest.raises(LibraryAccessError, match="is a folder"):
+            attempt()
+    assert (library / DATABASE_NAME / "mine").exists()

@@ -16,6 +16,7 @@ from stored_samples import SPACE, as_stored, fill, unit_vectors
 from siglip_index import open_store, snapshot
 from siglip_index.errors import UnknownSpaceError
 from siglip_index.faiss_index import FaissIndex
+from siglip_index.library_folder import library_files
 from siglip_index.records import Space
 from siglip_index.resident_index import MIN_CHANGES
 from siglip_index.verify import verify
@@ -290,3 +291,36 @@ def test_warning_goes_to_the_log_of_the_package(
     with caplog.at_level(logging.WARNING, logger="siglip_index"):
         assert answers_are_right(library)
     assert caplog.records[0].name.startswith("siglip_index")
+
+
+def test_files_of_a_person_are_never_swept(library: Path) -> None:
+    theirs = [
+        "draft.tmp",
+        "vectors-of-mine.json",
+        "vectors-1.tmp",
+        "restore-mine.tmp",
+        "scan.faiss",
+    ]
+    for name in theirs:
+        (library / name).write_text("mine")
+    assert verify(library).notes == ()
+    open_store(library, writable=True).close()
+    assert [name for name in theirs if not (library / name).exists()] == []
+
+
+def test_whatever_a_kill_can_leave_is_swept(library: Path) -> None:
+    names = [
+        "vectors-1.json.tmp",
+        "space-probe-7.tmp",
+        "before-upgrade-format-01-20260101T000000Z.sqlite3.tmp",
+        "damaged-20260101-000000-library.sqlite3-wal.tmp",
+    ]
+    for name in names:
+        (library / name).write_bytes(b"half")
+    (library / "restore-0123abcd.tmp").mkdir()
+    (library / "restore-0123abcd.tmp" / "library.sqlite3").write_bytes(b"half")
+    assert len(verify(library).notes) == 5
+    assert set(names) < {path.name for path in library_files(library)}
+    with open_store(library, writable=True):
+        assert verify(library).notes == ()
+    assert not list(library.glob("*.tmp"))
