@@ -11,6 +11,7 @@ from siglip_index.records import Root
 from siglip_search.engine.roots import find_targets, scan_rules, typed_path
 from siglip_search.errors import PathError
 from siglip_search.ingest.plan import plan_changes
+from siglip_search.ingest.raws_in_stead import with_raws_in_stead
 from siglip_search.photos.cloud_placeholder import is_stub, name_behind_stub
 from siglip_search.photos.file_rules import FileRules, Judgement
 from siglip_search.photos.hidden_files import is_hidden
@@ -19,7 +20,7 @@ from siglip_search.photos.ignore_files import (
     UnusableIgnoreFileError,
     read_ignore_file,
 )
-from siglip_search.photos.optional_formats import install_line
+from siglip_search.photos.optional_formats import install_line, raw_available
 from siglip_search.photos.path_rules import PathRules
 from siglip_search.photos.scan import scan
 
@@ -44,8 +45,8 @@ class Explanation:
         taken: Whether it is in the library after the run or, of a folder, is looked into.
         rule: What decides, in a word: "not-indexed", "hidden", "default", "ignore-file",
             "exclude", "unreadable", "name", "content", "not-regular", "resource-fork",
-            "missing-extra", "online-only", "known-failure", "companion", "new", "changed",
-            "moved", "returned", "unchanged", "not-embedded" or "folder".
+            "linked", "missing-extra", "online-only", "known-failure", "companion", "new",
+            "changed", "moved", "returned", "unchanged", "not-embedded" or "folder".
         reason: The same in a sentence.
         root: The indexed folder that it lies in, None if it lies in none.
         decided_at: Absolute path of the folder above it that is left out, None if it is not that.
@@ -149,6 +150,9 @@ class _Explainer:
         if left_out is not None:
             return left_out
         absolute = join(self._root.path, self._within)
+        elsewhere = self._own_path(absolute)
+        if elsewhere is not None:
+            return elsewhere
         if os.path.isdir(absolute):
             return self._folder()
         return self._file(absolute)
@@ -160,7 +164,11 @@ class _Explainer:
         for name in filter(None, self._within.split(b"/")):
             folder = join(self._root.path, at)
             try:
-                ignore = read_ignore_file(os.path.join(folder, IGNORE_FILE_NAME), at)
+                ignore = read_ignore_file(
+                    os.path.join(folder, IGNORE_FILE_NAME),
+                    at,
+                    download_cloud=self._rules.download_cloud,
+                )
             except UnusableIgnoreFileError as error:
                 return self._left_out("unreadable", f"{error}: nothing beside it is looked at", at)
             if ignore is not None:
@@ -175,6 +183,27 @@ class _Explainer:
             if decision is not None and decision.leaves_out:
                 return self._by_pattern(decision, at)
         return None
+
+    def _own_path(self, absolute: bytes) -> Explanation | None:
+        """Explain what a link to a folder of the same root leads to; None where none does.
+
+        A scan visits every folder once: under its own path where it has one below the root.
+        """
+        folder = absolute if os.path.isdir(absolute) else os.path.dirname(absolute)
+        real = os.path.realpath(folder)
+        within = relative_to(real, os.path.realpath(self._root.path))
+        folder_within = relative_to(folder, self._root.path)
+        if within is None or folder_within is None or within == folder_within:
+            return None
+        name = b"" if folder == absolute else os.path.basename(absolute)
+        path = join(within, name) if within and name else within or name
+        there = _Explainer(self._store, self._root, path, self._options)
+        if there._above() is not None:
+            return None  # the scan does not come upon it there
+        return self._left_out(
+            "linked",
+            f"a link leads there; it is looked at as {os.fsdecode(join(self._root.path, path))}",
+        )
 
     def _left_out(
         self,
@@ -216,8 +245,9 @@ class _Explainer:
         )
 
     def _folder(self) -> Explanation:
-        scanned = scan(self._root.path, self._rules, within=self._within)
-        plan = self._plan(scanned, self._known(self._within), self._within)
+        known = self._known(self._within)
+        scanned = self._scanned(self._within, known)
+        plan = self._plan(scanned, known, self._within)
         counts = {rule: len(getattr(plan, part)) for part, (rule, _) in _BY_PLAN.items()}
         counts |= {
             "moved": len(plan.moved),
@@ -246,8 +276,8 @@ class _Explainer:
         if is_stub(name):
             path = join(folder, name_behind_stub(name)) if folder else name_behind_stub(name)
         # With what lies beside it, which it may belong to.
-        scanned = scan(self._root.path, self._rules, within=folder, subfolders=False)
         beside = [file for file in self._known(folder) if file.path.rpartition(b"/")[0] == folder]
+        scanned = self._scanned(folder, beside, subfolders=False)
         plan = self._plan(scanned, beside, folder)
         for part, (rule, reason) in _BY_PLAN.items():
             if any(file.path == path for file in getattr(plan, part)):
@@ -292,6 +322,17 @@ class _Explainer:
     def _taken(self, rule: str, reason: str) -> Explanation:
         path = join(self._root.path, self._within)
         return Explanation(path, taken=True, rule=rule, reason=reason, root=self._root.path)
+
+    def _scanned(
+        self, within: bytes, known: list[KnownFile], *, subfolders: bool = True
+    ) -> ScanResult:
+        """Look at a folder as a survey does."""
+        scanned = scan(self._root.path, self._rules, within=within, subfolders=subfolders)
+        if not raw_available():
+            return scanned
+        return with_raws_in_stead(
+            scanned, known, self._root.path, download_cloud=self._rules.download_cloud
+        )
 
     def _known(self, within: bytes) -> list[KnownFile]:
         if self._store is None or not self._root.id:

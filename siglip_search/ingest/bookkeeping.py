@@ -63,5 +63,8 @@ def record_without_reading(store: Store, plans: Sequence[RootPlan]) -> IngestRep
             writer.forget_metadata(plan.stale_metadata)
             if plan.root_seen:
                 placeholders = [seen.path for seen in plan.online_only]
-                writer.set_online_only(root_plan.root.id, placeholders, under=root_plan.within)
+                for part in root_plan.parts:
+                    writer.set_online_only(
+                        root_plan.root.id, placeholders, part.within, subfolders=part.subfolders
+                    )
     return count_without_reading(plans)

@@ -17,13 +17,13 @@ from siglip_index.locations import join
 from siglip_search.errors import UnreadablePictureError
 from siglip_search.ingest.report import Progress
 from siglip_search.photos.decode_pool import DecodePool
-from siglip_search.photos.fingerprint import TryAgainError
+from siglip_search.photos.fingerprint import TryAgainError, would_download
 from siglip_search.photos.metadata import METADATA_VERSION
 from siglip_search.photos.stacks import in_order_of_weight, is_sidecar
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from concurrent.futures import Future
 
     from siglip_index.protocol import Store
@@ -43,6 +43,7 @@ def read_metadata_again(
     jobs: int,
     stop: threading.Event,
     on_progress: Callable[[Progress], None] = lambda _: None,
+    among: Collection[int] | None = None,
 ) -> int:
     """Read what has to be read again; return of how many pictures.
 
@@ -53,12 +54,13 @@ def read_metadata_again(
         jobs: Pictures read at the same time, >= 1.
         stop: When set, no more are read, and what was read is committed.
         on_progress: Called now and then.
+        among: Only these photos; None for all that the plans have seen.
 
     Raises:
         StoreError: A commit failed; what was committed before it stays.
         WorkerError: The reading processes do not start.
     """
-    work = _MetadataPass(store, plans)
+    work = _MetadataPass(store, plans, download_cloud=limits.download_cloud, among=among)
     if not len(work) or stop.is_set():
         return 0
     workers = min(jobs, len(work))
@@ -76,11 +78,21 @@ class _MetadataPass:
     Args:
         store: Opened for writing; what the plans say without reading is recorded already.
         plans: What the scan of each root meant.
+        download_cloud: As in `DecodeLimits`.
+        among: Only these photos; None for all.
     """
 
-    def __init__(self, store: Store, plans: Sequence[RootPlan]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        plans: Sequence[RootPlan],
+        *,
+        download_cloud: bool,
+        among: Collection[int] | None,
+    ) -> None:
         self._store = store
-        self._photos = sorted(store.photos_with_older_metadata(METADATA_VERSION))
+        self._download_cloud = download_cloud
+        self._photos = sorted(store.photos_with_older_metadata(METADATA_VERSION, among))
         # Only what was seen now is read: below a root whose drive was replaced by another one
         # lie other files under the same names.
         self._seen = _seen_files(plans) if self._photos else {}
@@ -121,6 +133,9 @@ class _MetadataPass:
             if len(waiting) >= in_work:
                 yield from _outcome(*waiting.popleft())
             sidecars = in_order_of_weight(photo.paths, filter(is_sidecar, photo.companions))
+            # Without what it said before, less would be known than now: a later run reads it.
+            if not self._download_cloud and any(map(would_download, sidecars)):
+                continue
             # A copy on a drive that is away has its say when it is back.
             is_whole = all(path in self._seen for path in photo.paths) or all(
                 map(os.path.exists, sidecars)

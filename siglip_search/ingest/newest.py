@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from siglip_search.ingest.plan import RootPlan
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from siglip_search.ingest.plan import RootPlan
     from siglip_search.photos.scan import SeenFile
 
 
@@ -41,7 +40,7 @@ def only_newest(plans: Sequence[RootPlan], most: int) -> tuple[list[RootPlan], i
             lists.append(chosen + at_the_line)
         added, changed, unembedded = lists
         plan = replace(root_plan.plan, added=added, changed=changed, unembedded=unembedded)
-        kept.append(RootPlan(root_plan.root, plan))
+        kept.append(replace(root_plan, plan=plan))
     return kept, len(times) - most
 
 

@@ -20,8 +20,9 @@ from siglip_search.errors import DeviceError, ModelError, UnreadablePictureError
 from siglip_search.ingest.raws_in_stead import apart_from_raws
 from siglip_search.ingest.report import Committed, Failure, Progress
 from siglip_search.ingest.work import Batch, Content, Work, never_up_to_date, newest_first
-from siglip_search.photos.fingerprint import TryAgainError
+from siglip_search.photos.fingerprint import OnlineOnlyError, TryAgainError
 from siglip_search.photos.optional_formats import raw_available
+from siglip_search.photos.worker_process import KilledWorkerError
 
 if TYPE_CHECKING:
     import threading
@@ -42,6 +43,13 @@ T = TypeVar("T")
 
 # How often a waiting run looks at the stop signal.
 POLL_SECONDS = 0.1
+
+# Of so few files the hashes, some 3 ms each, are quicker had than the sizes of all contents.
+FEW_FILES = 32
+
+# So many decoding processes may die over a picture before it counts as its doing: one may be killed
+# by somebody else, or for want of memory that others took.
+MOST_KILLED = 3
 
 
 class PictureTower(Protocol):
@@ -108,7 +116,7 @@ class Pipeline:
         self._report = report
         self._progress = Progress(0, 0)
         self._waiting: deque[Work] = deque()
-        self._sizes_in_store: set[int] = set()
+        self._sizes_in_store: set[int] | None = None  # None for all sizes that there are
 
     def run(self, plans: Sequence[RootPlan]) -> IngestReport:
         """Carry out the plans and return the counts of what was committed.
@@ -121,7 +129,7 @@ class Pipeline:
         """
         waiting = self._waiting = newest_first(plans)
         self._progress = Progress(0, len(waiting))
-        self._sizes_in_store = self._store.known_sizes() if waiting else set()
+        self._sizes_in_store = self._store.known_sizes() if len(waiting) > FEW_FILES else None
         failure: ModelError | DeviceError | WorkerError | None = None
         try:
             self._work_through(waiting)
@@ -178,7 +186,8 @@ class Pipeline:
 
     def _read(self, work: Work) -> None:
         # A copy has the size of its original, so only such files are worth hashing first.
-        if work.seen.fingerprint.size in self._sizes_in_store:
+        sizes = self._sizes_in_store
+        if sizes is None or work.seen.fingerprint.size in sizes:
             self._submit(self._pool.hash(work.path), self._hashed, work)
         else:
             self._submit(self._pool.decode(work.path, work.sidecars), self._decoded, work)
@@ -241,7 +250,8 @@ class Pipeline:
         if content_hash in self._embedding:
             self._embedding[content_hash].files.append((work, entry))
             return True
-        self._sizes_in_store.add(entry.fingerprint.size)
+        if self._sizes_in_store is not None:
+            self._sizes_in_store.add(entry.fingerprint.size)
         if content_hash in self._batch.new:
             self._batch.new[content_hash][0].files.append((work, entry))
         else:
@@ -262,11 +272,31 @@ class Pipeline:
             self._report.pending += 1
         except FileNotFoundError:
             self._advance(1)  # gone since the scan: there is nothing to account for
+        except OnlineOnlyError:
+            self._set_aside(work)
         except TryAgainError as error:
-            self._fail(work, never_up_to_date(work.seen.fingerprint), str(error))
+            entry = work.entry(never_up_to_date(work.seen.fingerprint))
+            self._fail(entry, Failure(work.path, str(error), try_again=True))
+        except KilledWorkerError as error:
+            self._try_at_the_end(work, str(error))
         except UnreadablePictureError as error:
-            self._fail(self._without_raws(work), work.seen.fingerprint, str(error))
+            self._fail(self._without_raws(work).entry(), Failure(work.path, str(error)))
         return None
+
+    def _try_at_the_end(self, work: Work, cause: str) -> None:
+        """Put a picture that killed its decoding process last, and in quarantine the third time."""
+        work = replace(work, killed=work.killed + 1)
+        if work.killed < MOST_KILLED:
+            self._waiting.append(work)
+            return
+        reason = f"quarantined: {cause}, {work.killed} times"
+        self._fail(self._without_raws(work).entry(), Failure(work.path, reason))
+
+    def _set_aside(self, work: Work) -> None:
+        """Take note of a file that went to the cloud after the scan; what was known holds on."""
+        self._batch.start()
+        self._batch.online_only.append(work)
+        self._advance(1)
 
     def _without_raws(self, work: Work) -> Work:
         """Let the RAWs of a new picture that cannot be read be read in its stead."""
@@ -278,9 +308,9 @@ class Pipeline:
         self._report.companions -= len(raws)
         return replace(work, seen=seen)
 
-    def _fail(self, work: Work, fingerprint: Fingerprint, reason: str) -> None:
+    def _fail(self, entry: FileEntry, failure: Failure) -> None:
         self._batch.start()
-        self._batch.failures.append((work, work.entry(fingerprint), reason))
+        self._batch.failures.append((entry, failure))
         self._advance(1)
 
     def _advance(self, files: int) -> None:
@@ -305,8 +335,17 @@ class Pipeline:
             for photo_id, _, entry in batch.links:
                 writer.link_files(photo_id, [entry])
             writer.forget_metadata(photo_id for photo_id, work, _ in batch.links if work.sidecars)
-            for _, entry, reason in batch.failures:
-                writer.record_failure(entry, reason)
+            for entry, failure in batch.failures:
+                writer.record_failure(entry, failure.reason)
+            for work in batch.online_only:
+                if work.kind == "added":
+                    path = work.seen.path
+                    writer.set_online_only(work.root.id, [path], under=path)
+        for work in batch.online_only:
+            if work.kind == "added":
+                self._report.online_only += 1
+            else:
+                self._report.unchanged += 1
         for content, _ in batch.new.values():
             for position, (work, _) in enumerate(content.files):
                 self._count(work, is_copy=position > 0)
@@ -315,12 +354,14 @@ class Pipeline:
             is_move = work.kind == "added" and not others
             self._count(replace(work, kind="moved") if is_move else work, is_copy=bool(others))
             names[photo_id].add(work.path)
-        failures = tuple(Failure(work.path, reason) for work, _, reason in batch.failures)
+        failures = tuple(failure for _, failure in batch.failures)
         self._report.failed += len(failures)
         self._report.failures.extend(failures)
         works = [work for content, _ in batch.new.values() for work, _ in content.files]
         works += [work for _, work, _ in batch.links]
-        self._on_commit(Committed(tuple(work.path for work in works), failures, len(batch.new)))
+        if works or failures:
+            paths = tuple(work.path for work in works)
+            self._on_commit(Committed(paths, failures, len(batch.new)))
 
     def _count(self, work: Work, *, is_copy: bool) -> None:
         match work.kind:

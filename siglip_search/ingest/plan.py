@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from siglip_index.locations import relative_to
 from siglip_search.ingest.same_file import SameFile, same_time
 from siglip_search.photos.name_folding import folded
 from siglip_search.photos.optional_formats import waits_no_more
+from siglip_search.photos.scan_result import Part
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -68,18 +69,27 @@ class Plan:
         yield from self.changed
         yield from self.unembedded
 
+    def paths_seen(self) -> Iterator[bytes]:
+        """Yield the paths at which a picture was seen, whatever is to be done with it."""
+        for seen in self.to_read():
+            yield seen.path
+        for known in self.unchanged:
+            yield known.path
+        for _, seen in (*self.moved, *self.returned):
+            yield seen.path
+
 
 @dataclass(frozen=True, slots=True)
 class RootPlan:
     """One root with what is to be done below it.
 
     Attributes:
-        within: Root-relative folder or file that was scanned; empty for all of the root.
+        parts: What of the root was looked at.
     """
 
     root: Root
     plan: Plan
-    within: bytes = b""
+    parts: tuple[Part, ...] = (Part(),)
 
 
 def plan_changes(
@@ -115,9 +125,6 @@ def plan_changes(
     for seen in scan.files:
         seen_paths.add(seen.path)
         before = known_by_path.get(seen.path)
-        if within and seen.path == within:
-            # One file was asked for, and nobody looked at what lies beside it.
-            seen = replace(seen, companions=before.companions if before else ())
         if before is not None and same_file(before, seen):
             _compare_companions(plan, before, seen)
         if before is None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from siglip_index.locations import join
 from siglip_search.ingest.same_file import SameFile
+from siglip_search.photos.fingerprint import would_download
 from siglip_search.photos.scan_result import SeenFile
 
 if TYPE_CHECKING:
@@ -15,7 +17,9 @@ if TYPE_CHECKING:
     from siglip_search.photos.scan_result import ScanResult
 
 
-def with_raws_in_stead(scan: ScanResult, known: Iterable[KnownFile]) -> ScanResult:
+def with_raws_in_stead(
+    scan: ScanResult, known: Iterable[KnownFile], root: bytes, *, download_cloud: bool
+) -> ScanResult:
     """Return the scan with the RAWs of damaged JPEGs as pictures, or no shot would be found.
 
     The JPEG stays what it is, a file that could not be read; once it is another one, the RAW
@@ -24,12 +28,15 @@ def with_raws_in_stead(scan: ScanResult, known: Iterable[KnownFile]) -> ScanResu
     Args:
         scan: What is on disk.
         known: What the library remembers below the root.
+        root: Absolute path of the root.
+        download_cloud: Let RAWs be read as well that only the cloud has.
     """
     failed = {file.path: file for file in known if file.failure is not None}
     if not failed:
         return scan
     same_file = SameFile(failed, scan.files)
     files: list[SeenFile] = []
+    online_only = list(scan.online_only)
     released = 0
     for seen in scan.files:
         before = failed.get(seen.path)
@@ -38,9 +45,14 @@ def with_raws_in_stead(scan: ScanResult, known: Iterable[KnownFile]) -> ScanResu
             files.append(seen)
             continue
         alone, in_stead = apart_from_raws(seen)
-        files += [alone, *in_stead]
+        files.append(alone)
+        for raw in in_stead:
+            waits = not download_cloud and would_download(join(root, raw.path))
+            (online_only if waits else files).append(raw)
         released += len(in_stead)
-    return replace(scan, files=files, companions=scan.companions - released)
+    return replace(
+        scan, files=files, online_only=online_only, companions=scan.companions - released
+    )
 
 
 def apart_from_raws(seen: SeenFile) -> tuple[SeenFile, list[SeenFile]]:

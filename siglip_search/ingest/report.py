@@ -12,10 +12,13 @@ class Failure:
     Attributes:
         path: Absolute path, bytes as on disk.
         reason: One line for a person.
+        try_again: Nothing is wrong with the picture as far as is known: it was being written, was
+            locked or refused, and the next look may find it whole.
     """
 
     path: bytes
     reason: str
+    try_again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

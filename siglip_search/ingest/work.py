@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from siglip_index.records import Fingerprint, NewPhoto, PhotoFacts, Root
     from siglip_search.ingest.plan import RootPlan
+    from siglip_search.ingest.report import Failure
     from siglip_search.photos.scan import SeenFile
 
 BATCH_PICTURES = 32
@@ -24,11 +25,19 @@ BATCH_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A file to be read; `kind` is the count in the report that it will end up in."""
+    """A file to be read.
+
+    Attributes:
+        root: Below which it lies.
+        seen: As the scan saw it.
+        kind: The count in the report that it will end up in.
+        killed: How many decoding processes it has killed in this run.
+    """
 
     root: Root
     seen: SeenFile
     kind: str
+    killed: int = 0
 
     @property
     def path(self) -> bytes:
@@ -68,12 +77,13 @@ class Batch:
 
     new: dict[bytes, tuple[Content, NewPhoto]] = field(default_factory=dict)
     links: list[tuple[int, Work, FileEntry]] = field(default_factory=list)
-    failures: list[tuple[Work, FileEntry, str]] = field(default_factory=list)
+    failures: list[tuple[FileEntry, Failure]] = field(default_factory=list)
+    online_only: list[Work] = field(default_factory=list)
     since: float = 0.0
 
     def __len__(self) -> int:
         pictures = sum(len(content.files) for content, _ in self.new.values())
-        return pictures + len(self.links) + len(self.failures)
+        return pictures + len(self.links) + len(self.failures) + len(self.online_only)
 
     def start(self) -> None:
         """Note the time of the first result, from which the age of the batch counts."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from siglip_search.errors import UnreadablePictureError
 from siglip_search.photos.bad_data import BAD_DATA_ERRORS
@@ -122,7 +122,7 @@ def _load(
     picture_format = image.format or "picture"
     pixels, size = _pixels(image, file, limits, min_side)
     metadata = read_metadata(image)
-    orientation = 1 if _is_turned_by_decoder(image) else metadata.orientation
+    orientation = _orientation_left(image, metadata.orientation)
     if orientation in _SIDES_SWAPPED:
         size = size[::-1]
     return DecodedPicture(_turned(pixels, orientation), metadata.facts(*size, picture_format))
@@ -161,10 +161,19 @@ def _pixels(
         raise unreadable(error, picture_format, limits.max_memory_bytes) from None
 
 
-def _is_turned_by_decoder(image: ImageFile.ImageFile) -> bool:
+def _orientation_left(image: ImageFile.ImageFile, stated: int) -> int:
+    """Return how the pixels must still be turned, where metadata state something."""
     # ISO/IEC 18181-2: the codestream's orientation counts, which libjxl applies, and not that of
     # the EXIF data; unless a JPEG was packed losslessly, which comes out as the JPEG that it was.
-    return image.format == "JXL" and not getattr(image, "jpeg", False)
+    if image.format == "JXL" and not getattr(image, "jpeg", False):
+        return 1
+    if image.format == "AVIF":
+        # Pillow brings `irot` and `imir` as EXIF data in the place of the file's. Without either
+        # it would take what XMP says, which an exporter may have left from before it turned them.
+        exif = Image.Exif()
+        exif.load(image.info.get("exif", b""))
+        return stated if ExifTags.Base.Orientation in exif else 1
+    return stated
 
 
 def _turned(image: Image.Image, orientation: int) -> Image.Image:

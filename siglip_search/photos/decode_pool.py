@@ -16,11 +16,12 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
-from siglip_search.errors import UnreadablePictureError, WorkerError
+from siglip_search.errors import WorkerError
 from siglip_search.photos.memory_turns import MemoryTurns
 from siglip_search.photos.worker_process import (
     Job,
     JobNotTakenError,
+    KilledWorkerError,
     NeedsMemoryError,
     PreparedPicture,
     ReadFacts,
@@ -49,9 +50,9 @@ class DecodePool:
     They start when the first jobs come and end with the pool, or with this process, however it
     ends. A worker that dies or takes too long fails its own picture only and is replaced.
 
-    Futures raise UnreadablePictureError (str() is the reason), its subclasses NotAPictureError
-    and TryAgainError (the latter: nothing is known about the content), FileNotFoundError, or
-    WorkerError when no worker can be started at all.
+    Futures raise UnreadablePictureError (str() is the reason), its subclasses NotAPictureError,
+    KilledWorkerError and TryAgainError (the latter: nothing is known about the content),
+    FileNotFoundError, or WorkerError when no worker can be started at all.
     """
 
     def __init__(
@@ -210,7 +211,9 @@ class DecodePool:
             return self._serve(job, worker)
         with self._turns.shared():
             outcome, worker = self._serve(job, worker)
-        if isinstance(outcome, NeedsMemoryError):
+        if isinstance(outcome, NeedsMemoryError) or (
+            isinstance(outcome, KilledWorkerError) and outcome.may_need_memory
+        ):
             with self._turns.alone():
                 outcome, worker = self._serve(replace(job, is_alone=True), worker)
         return outcome, worker
@@ -235,12 +238,11 @@ class DecodePool:
                 self._let_go(worker)
                 worker = None
             except WorkerDiedError as death:
-                # Some decoders do not look whether they got the memory that they asked for.
-                kind = UnreadablePictureError if worker.is_killed else NeedsMemoryError
+                was_late = worker.is_killed
                 self._let_go(worker)
                 if self._cancelled:
                     return CancelledError(), None
-                return kind(str(death)), None
+                return KilledWorkerError(str(death), may_need_memory=not was_late), None
             else:
                 if worker.is_killed:
                     # The outcome came just before the time was up.

@@ -12,7 +12,7 @@ import queue
 import signal
 import sys
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -23,6 +23,7 @@ from siglip_search.photos.bad_data import BAD_DATA_ERRORS
 from siglip_search.photos.decode import DecodeLimits, decode
 from siglip_search.photos.fingerprint import (
     ChangedWhileReadError,
+    OnlineOnlyError,
     TryAgainError,
     content_hash,
     fingerprint,
@@ -172,6 +173,8 @@ def _do(
         return {"kind": "vanished"}, None
     except ChangedWhileReadError:
         return {"kind": "changed"}, None
+    except OnlineOnlyError:
+        return {"kind": "online_only"}, None
     except TryAgainError as error:
         return {"kind": "refused", "reason": str(error)}, None
     except NotAPictureError as error:
@@ -199,17 +202,30 @@ def _read_facts(
 ) -> dict[str, Any]:
     with open_regular(path, download_cloud=limits.download_cloud) as file:
         before = fingerprint(os.fstat(file.fileno()))
-        facts = _with_sidecars(read_facts_again(file, known, limits), path, sidecars, limits)
+        facts = _with_all_sidecars(read_facts_again(file, known, limits), path, sidecars, limits)
         if fingerprint(os.fstat(file.fileno())) != before:
             raise ChangedWhileReadError
     return {"kind": "facts", "facts": asdict(facts), "fingerprint": asdict(before)}
 
 
-def _with_sidecars(
+def _with_all_sidecars(
     facts: PhotoFacts, path: bytes, sidecars: Iterable[bytes], limits: DecodeLimits
 ) -> PhotoFacts:
     found = [read_sidecar(path, download_cloud=limits.download_cloud) for path in sidecars]
-    return facts_of_file(facts, path, [fields for fields in found if fields is not None])
+    return facts_of_file(facts, path, filter(None, found))
+
+
+def _with_sidecars_of_now(
+    facts: PhotoFacts, path: bytes, sidecars: Iterable[bytes], limits: DecodeLimits
+) -> PhotoFacts:
+    """Return a picture's facts, to be read again where a sidecar cannot be read now."""
+    found = []
+    for sidecar in sidecars:
+        try:
+            found.append(read_sidecar(sidecar, download_cloud=limits.download_cloud))
+        except TryAgainError:
+            facts = replace(facts, metadata_version=0)
+    return facts_of_file(facts, path, filter(None, found))
 
 
 def _decode(
@@ -243,7 +259,7 @@ def _decode(
         "kind": "decoded",
         "hash": digest.hex(),
         "fingerprint": asdict(before),
-        "facts": asdict(_with_sidecars(picture.facts, path, sidecars, limits)),
+        "facts": asdict(_with_sidecars_of_now(picture.facts, path, sidecars, limits)),
         "dtype": pixels.dtype.str,
         "shape": pixels.shape,
     }, pixels

@@ -160,7 +160,7 @@ def _altitude(gps: Mapping[int, Any]) -> float | None:
     if metres is None or abs(metres) > MAX_ALTITUDE_M:
         return None
     reference = _tag(gps, ExifTags.GPS.GPSAltitudeRef)
-    return -metres if reference in (1, b"\x01", (1,)) else metres
+    return -abs(metres) if reference in (1, b"\x01", (1,)) else metres
 
 
 def _position(gps: Mapping[int, Any]) -> tuple[float, float] | tuple[None, None]:

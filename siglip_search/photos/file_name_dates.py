@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from siglip_search.photos.metadata_values import iso_time
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from siglip_index.records import PhotoFacts
 
 # The years of digital photographs; an older scan is rarely named by the second.
@@ -43,14 +45,22 @@ def _time(separator: str) -> str:
 _PATTERNS = tuple(
     re.compile(pattern, re.ASCII)
     for pattern in (
-        # IMG_20240131_235959, PXL_20230704_123456789, 20240131-235959, VID20240131235959
+        # PXL_20230704_123456789: the only ones whose clock is UTC's.
+        r"(?P<utc>PXL_)" + _date("") + "_" + _time("") + r"(?P<fraction>\d{3})?" + _AFTER,
+        # IMG_20240131_235959, 20240131-235959, VID20240131235959
         _BEFORE_TIME + _date("") + "[-_ T]?" + _time("") + r"(?P<fraction>\d{3})?" + _AFTER,
-        # 2019-05-03 12.30.45, Screenshot_2021-03-04-05-06-07, 2021_03_04 05_06_07
+        # Screenshot 2024-02-03 at 9.11.12 PM, with a narrow space in newer ones of macOS
+        _BEFORE_TIME
+        + _date("-")
+        + r",? at (?P<hour>0?[1-9]|1[0-2])[.:](?P<minute>[0-5]\d)[.:](?P<second>[0-5]\d)"
+        + "[ \u00a0\u202f](?P<half>[AaPp])[Mm]"
+        + _AFTER,
+        # 2019-05-03 12.30.45, Screenshot_2021-03-04-05-06-07, 2024-01-31T23-59-59.123Z
         _BEFORE_TIME
         + _date("[-_.]")
         + r"(?:[-_ T]|,? at |_at_)"
         + _time("[-_.:]?")
-        + r"(?:\.(?P<fraction>\d{3}))?"
+        + r"(?:\.(?P<fraction>\d{3}))?(?P<utc>Z)?"
         + _AFTER,
         # signal-2022-01-02-030405 is of the kind above; here the day alone, as in WhatsApp's
         # IMG-20200101-WA0001 and in 2020-01-01.
@@ -102,10 +112,18 @@ def _plausible(match: re.Match[str], latest: datetime) -> str | None:
     parts = match.groupdict()
     day = (parts["year"], parts["month"], parts["day"])
     has_time = parts.get("hour") is not None
-    time = (parts["hour"], parts["minute"], parts["second"]) if has_time else ("0", "0", "0")
-    moment = iso_time((*day, *time), fraction=parts.get("fraction") or "")
+    time = (_hour(parts), parts["minute"], parts["second"]) if has_time else (0, 0, 0)
+    offset = "Z" if parts.get("utc") else ""
+    moment = iso_time((*day, *time), fraction=parts.get("fraction") or "", offset=offset)
     if moment is None or int(day[0]) < _FIRST_YEAR:
         return None
     if moment[:19] > latest.isoformat()[:19]:
         return None
     return moment if has_time else moment[:10]
+
+
+def _hour(parts: Mapping[str, str | None]) -> int:
+    hour, half = int(parts["hour"] or 0), parts.get("half")
+    if half is None:
+        return hour
+    return hour % 12 + (12 if half in "Pp" else 0)

@@ -79,7 +79,7 @@ def open_regular(path: bytes, *, download_cloud: bool = False) -> BinaryIO:
         TryAgainError: If the operating system refuses.
     """
     # Asked right before, because on Windows some files are fetched as soon as they are opened.
-    if not download_cloud and _is_online_only(path):
+    if not download_cloud and would_download(path):
         raise OnlineOnlyError
     try:
         descriptor = os.open(path, _OPEN_FLAGS)
@@ -99,7 +99,12 @@ def open_regular(path: bytes, *, download_cloud: bool = False) -> BinaryIO:
         raise
 
 
-def _is_online_only(path: bytes) -> bool:
+def would_download(path: bytes) -> bool:
+    """Tell whether opening a file would download it; False where nothing can be said.
+
+    Args:
+        path: Absolute path, or relative to the working directory.
+    """
     try:
         return is_online_only(path, os.stat(path))
     except OSError:

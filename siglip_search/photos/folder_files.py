@@ -121,7 +121,10 @@ class FolderFiles:
 
     def _take_stub(self, entry: os.DirEntry[bytes], lets_in: Callable[[bytes], bool]) -> None:
         name = name_behind_stub(entry.name)
-        if name in self._pictures or (name.startswith(b".") and not self._hidden):
+        if name.startswith(b".") and not self._hidden:
+            return
+        if name in self._pictures or name in self._placeholders:
+            self.ignored += 1  # what it stands for is there, or stands there already
             return
         by_name = self._rules.by_name(name)
         needs_extra = self._rules.names_missing_extra(name)
@@ -133,7 +136,7 @@ class FolderFiles:
         elif needs_extra:
             self._add_without_extra(name)
         else:
-            self._placeholders.setdefault(name, self._seen(name, status))
+            self._placeholders[name] = self._seen(name, status)
 
     def _leave_alone(self, entry: os.DirEntry[bytes]) -> None:
         """Count a file that is no picture by its name; the listing knows whether it is one."""
@@ -152,10 +155,12 @@ class FolderFiles:
         seen = self._placeholders | self._pictures if self._placeholders else self._pictures
         stacks = stacked_names(seen, self._others)
         companions: dict[bytes, Companion] = {}
+        by_themselves: list[tuple[bytes, bytes]] = []
         for main, members in stacks.items():
             for name, kind in members:
                 # A RAW that is here must not wait for a picture that only the cloud has.
                 if name in self._pictures and main not in self._pictures:
+                    by_themselves.append((name, main))
                     continue
                 companion = self._companion(name, seen.get(name), kind)
                 if companion is not None:
@@ -164,6 +169,10 @@ class FolderFiles:
             home = self._pictures if main in self._pictures else self._placeholders
             own = sorted(name for name, _ in members if name in companions)
             home[main] = replace(home[main], companions=tuple(companions[name] for name in own))
+        for name, main in by_themselves:
+            # What sidecars say of the shot holds for its RAW as well.
+            shared = (item for item in self._placeholders[main].companions if _is_sidecar(item))
+            self._pictures[name] = replace(self._pictures[name], companions=tuple(shared))
         for name in companions:
             self._pictures.pop(name, None)
             self._placeholders.pop(name, None)
@@ -190,3 +199,7 @@ class FolderFiles:
         if _IS_WINDOWS and not self._hidden and is_hidden(name, status):
             return None
         return Companion(self._prefix + name, kind, fingerprint(status))
+
+
+def _is_sidecar(companion: Companion) -> bool:
+    return companion.kind == "sidecar"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from siglip_search.errors import NotAPictureError
-from siglip_search.photos.fingerprint import TryAgainError, open_regular
+from siglip_search.photos.fingerprint import OnlineOnlyError, TryAgainError, open_regular
 from siglip_search.photos.ignore_rules import IgnoreRules
 
 IGNORE_FILE_NAME = b".siglipignore"
@@ -33,12 +33,15 @@ class IgnoreFile:
     rules: IgnoreRules
 
 
-def read_ignore_file(absolute: bytes, folder: bytes) -> IgnoreFile | None:
+def read_ignore_file(
+    absolute: bytes, folder: bytes, *, download_cloud: bool = False
+) -> IgnoreFile | None:
     """Read the .siglipignore file of a folder.
 
     Args:
         absolute: Absolute path of the file.
         folder: Root-relative path of the folder that it lies in.
+        download_cloud: Read it even if only the cloud has it.
 
     Returns:
         None when there is none.
@@ -47,10 +50,14 @@ def read_ignore_file(absolute: bytes, folder: bytes) -> IgnoreFile | None:
         UnusableIgnoreFileError: It cannot be read, with the reason.
     """
     try:
-        with open_regular(absolute) as file:
+        with open_regular(absolute, download_cloud=download_cloud) as file:
             text = file.read(_MAX_BYTES + 1)
     except FileNotFoundError:
         return None
+    except OnlineOnlyError as error:
+        raise UnusableIgnoreFileError(
+            f"its .siglipignore file: {error}; --download-cloud reads it"
+        ) from None
     except (NotAPictureError, TryAgainError) as error:
         raise UnusableIgnoreFileError(f"its .siglipignore file: {error}") from None
     except OSError as error:

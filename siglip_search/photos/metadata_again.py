@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # They may keep EXIF data or XMP behind the pixels.
 _METADATA_AT_THE_END = frozenset({"PNG"})
 
+_RAW = "RAW"
+
 
 def read_facts_again(file: BinaryIO, facts: PhotoFacts, limits: DecodeLimits) -> PhotoFacts:
     """Return the facts of a picture with its own metadata as they are read today.
@@ -41,7 +43,8 @@ def read_facts_again(file: BinaryIO, facts: PhotoFacts, limits: DecodeLimits) ->
         NotAPictureError, UnreadablePictureError, TryAgainError: As `decode` does.
     """
     try:
-        kind = raw_type(file)
+        # A RAW that only its name told was recorded as one.
+        kind = raw_type(file) or (_RAW if facts.format == _RAW else None)
         file.seek(0)
         with own_limits(limits):
             if kind is not None:

@@ -255,7 +255,7 @@ def _altitude(text: str, reference: str) -> float | None:
     metres = finite_number(_rational(text))
     if metres is None or abs(metres) > MAX_ALTITUDE_M:
         return None
-    return -metres if reference == "1" else metres
+    return -abs(metres) if reference == "1" else metres
 
 
 def _rational(text: str) -> float | None:

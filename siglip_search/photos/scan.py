@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from siglip_index.locations import relative_to
 from siglip_search.photos.cloud_placeholder import (
     forget_mounts,
     is_online_only,
@@ -26,12 +27,12 @@ from siglip_search.photos.ignore_files import (
     read_ignore_file,
 )
 from siglip_search.photos.path_rules import PathRules
-from siglip_search.photos.scan_result import ScanResult, ScanRules, SeenFile
+from siglip_search.photos.scan_result import Part, ScanResult, ScanRules, SeenFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-__all__ = ["ScanResult", "ScanRules", "SeenFile", "scan"]
+__all__ = ["Part", "ScanResult", "ScanRules", "SeenFile", "scan", "scan_parts"]
 
 # What asking for something that is not there (any more) gives, a link in a circle included.
 _ABSENT_ERRNOS = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
@@ -71,7 +72,31 @@ def scan(
     Raises:
         PathError: If a pattern of `rules` is malformed.
     """
-    return _Scan(root, rules, should_stop, on_progress).run(within, subfolders)
+    part = Part(within, subfolders)
+    return scan_parts(root, rules, [part], should_stop=should_stop, on_progress=on_progress)
+
+
+def scan_parts(
+    root: bytes,
+    rules: ScanRules,
+    parts: Sequence[Part],
+    *,
+    should_stop: Callable[[], bool] | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> ScanResult:
+    """Find the files that may be pictures in some parts of a root, as one scan of all of it would.
+
+    Args:
+        root: As for `scan`, like all that follows.
+        rules: What to leave out.
+        parts: Where to look; none may lie in another one.
+        should_stop: Asked now and then.
+        on_progress: Called now and then.
+
+    Raises:
+        PathError: If a pattern of `rules` is malformed.
+    """
+    return _Scan(root, rules, should_stop, on_progress).run(parts)
 
 
 class _Stopped(Exception):  # noqa: N818  a signal, not an error
@@ -102,6 +127,7 @@ class _Scan:
         on_progress: Callable[[int], None] | None,
     ) -> None:
         self._root = root
+        self._rules = rules
         self._hidden = rules.hidden
         self._paths = PathRules(root, rules.exclude)
         self._file_rules = FileRules(download_cloud=rules.download_cloud)
@@ -112,20 +138,24 @@ class _Scan:
         self._result = ScanResult()
         self._ignored = 0
         self._companions = 0
+        self._is_left_out = False
         self._unreadable = self._result.unreadable
 
-    def run(self, within: bytes, subfolders: bool) -> ScanResult:
+    def run(self, parts: Sequence[Part]) -> ScanResult:
         forget_mounts()
         entries_at_root = self._count_entries_at_root()
         try:
-            self._start(within, subfolders)
+            for part in parts:
+                self._look_at(part)
+            self._follow_links(is_whole=Part() in parts)
         except _Stopped:
-            self._unreadable.append((within, _STOPPED))
+            self._unreadable.extend((part.within, _STOPPED) for part in parts)
         return replace(
             self._result,
             ignored=self._ignored,
             companions=self._companions,
             entries_at_root=entries_at_root,
+            left_out=self._is_left_out,
         )
 
     def _count_entries_at_root(self) -> int:
@@ -137,54 +167,86 @@ class _Scan:
         except OSError:
             return 0
 
-    def _start(self, within: bytes, subfolders: bool) -> None:
+    def _look_at(self, part: Part) -> None:
+        folder = self._folder_at(part.within)
+        if folder is None:
+            return
+        if part.subfolders:
+            self._visit_all([folder])
+        else:
+            links = len(self._linked)
+            self._visit(folder)
+            while len(self._linked) > links:  # they lead to subfolders
+                self._linked.pop()
+
+    def _folder_at(self, within: bytes) -> _Folder | None:
+        """Go to a folder; take what lies there if it is a file.
+
+        Returns:
+            None when there is no folder, or it is not to be visited under this path.
+        """
         try:
             status = os.stat(self._root)
         except OSError as error:
             self._unreadable.append((b"", _reason(error)))
-            return
+            return None
         if not stat.S_ISDIR(status.st_mode):
             if not within:
                 self._take_file(b"", os.path.basename(self._root), status)
-            return
+            return None
 
         folder = _Folder(b"", ())
+        self._result.devices[b""] = status.st_dev
+        is_linked = False
         for name in filter(None, within.split(b"/")):
             with_rules = self._with_own_ignore_file(folder)
             if with_rules is None:
-                return
+                return None
             path = _join(folder.path, name)
             try:
                 status = os.stat(self._absolute(path))
             except OSError as error:
                 self._could_not_stat(path, error)
-                return
+                return None
             is_folder = stat.S_ISDIR(status.st_mode)
             if (not self._hidden and is_hidden(name, status)) or self._paths.leaves_out(
                 path, is_folder, with_rules.ignores
             ):
-                return
+                self._is_left_out = True
+                return None
             if not is_folder:
                 if path == within:
                     self._take_file(path, name, status)
-                return
+                return None
             folder = _Folder(path, with_rules.ignores)
+            self._result.devices[path] = status.st_dev
+            is_linked = is_linked or os.path.islink(self._absolute(path))
+        return None if is_linked and self._has_own_path(folder.path) else folder
 
-        if subfolders:
-            self._visit_all(folder)
-        else:
-            self._visit(folder)
-
-    def _visit_all(self, start: _Folder) -> None:
-        # Real folders first and to the end: what has a path of its own below the root is found
-        # there, and a link to it, or in a circle, then leads to a folder already visited.
-        pending = [start]
-        while pending or self._linked:
+    def _visit_all(self, pending: list[_Folder]) -> None:
+        """Visit folders and the real ones below them."""
+        while pending:
             self._check_stop()
-            folder = pending.pop() if pending else self._linked.popleft()
-            pending.extend(self._visit(folder))
+            pending.extend(self._visit(pending.pop()))
             if self._on_progress is not None:
                 self._on_progress(len(self._result.files) + self._ignored)
+
+    def _follow_links(self, *, is_whole: bool) -> None:
+        # Real folders came first and to the end: what has a path of its own below the root was
+        # found there, and a link to it, or in a circle, leads to a folder already visited.
+        while self._linked:
+            folder = self._linked.popleft()
+            if is_whole or not self._has_own_path(folder.path):
+                self._visit_all([folder])
+
+    def _has_own_path(self, path: bytes) -> bool:
+        """Tell whether a folder behind a link is visited by itself where the whole root is."""
+        real = os.path.realpath(self._absolute(path))
+        own = relative_to(real, os.path.realpath(self._root))
+        if own is None or own == path:
+            return False
+        there = _Scan(self._root, self._rules, None, None)
+        return there._folder_at(own) is not None
 
     def _visit(self, folder: _Folder) -> list[_Folder]:
         """Take the files of one folder; return its real subfolders."""
@@ -294,7 +356,9 @@ class _Scan:
         """
         absolute = self._absolute(_join(folder.path, IGNORE_FILE_NAME))
         try:
-            ignore = read_ignore_file(absolute, folder.path)
+            ignore = read_ignore_file(
+                absolute, folder.path, download_cloud=self._file_rules.download_cloud
+            )
         except UnusableIgnoreFileError as error:
             self._unreadable.append((folder.path, str(error)))
             return None

@@ -28,6 +28,20 @@ class ScanRules:
     download_cloud: bool = False
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Part:
+    """A part of a root.
+
+    Attributes:
+        within: File or folder of it, relative to it; empty for all of it.
+        subfolders: Also what lies deeper; otherwise that file, or the files directly in that
+            folder.
+    """
+
+    within: bytes = b""
+    subfolders: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class SeenFile:
     """A regular file that may be a picture.
@@ -56,7 +70,8 @@ class ScanResult:
         unreadable: Folders and files that could not be listed or looked at: root-relative path
             and reason. Nothing at or below them may be taken for deleted. When the scan was
             stopped, its starting point is here.
-        devices: st_dev of every folder visited, by root-relative path; b"" is the root.
+        devices: st_dev of every folder visited, and of those above it, by root-relative path; b""
+            is the root.
         entries_at_root: How many names the root holds, hidden ones included; 0 when it is empty,
             as an unmounted drive looks, or missing.
         dangling_links: Root-relative paths of symbolic links that lead nowhere. A link to a
@@ -68,6 +83,8 @@ class ScanResult:
             opened. A stub stands here under the name that its file will have.
         without_extra: Root-relative paths of the pictures that cannot be read before an extra is
             installed, by the extra; they do not count as ignored.
+        left_out: Whether the rules leave out the very place that was to be looked at, so that
+            nothing was.
     """
 
     files: list[SeenFile] = field(default_factory=list)
@@ -79,3 +96,4 @@ class ScanResult:
     companions: int = 0
     online_only: list[SeenFile] = field(default_factory=list)
     without_extra: dict[str, list[bytes]] = field(default_factory=dict)
+    left_out: bool = False

@@ -5,8 +5,8 @@ Which picture one belongs to is told by its name; see `stacks`.
 
 from __future__ import annotations
 
-from siglip_search.errors import UnreadablePictureError
-from siglip_search.photos.fingerprint import open_regular
+from siglip_search.errors import NotAPictureError
+from siglip_search.photos.fingerprint import open_regular, refused_read
 from siglip_search.photos.metadata_xmp import MAX_XMP_BYTES, XmpFields, read_xmp
 
 
@@ -18,12 +18,18 @@ def read_sidecar(path: bytes, *, download_cloud: bool = False) -> XmpFields | No
         download_cloud: As in `open_regular`.
 
     Returns:
-        None when it is no XMP, cannot be read, or is larger than any sidecar.
+        None when it is gone, no XMP, or larger than any sidecar.
+
+    Raises:
+        TryAgainError: If it cannot be read now, because only the cloud has it for one: what it
+            says is there to be read some day.
     """
     try:
         # As a picture is opened: a pipe of that name must not be waited for.
         with open_regular(path, download_cloud=download_cloud) as file:
             packet = file.read(MAX_XMP_BYTES + 1)
-    except (OSError, UnreadablePictureError):
+    except (FileNotFoundError, NotAPictureError):
         return None
+    except OSError as error:
+        raise refused_read(error) from None
     return read_xmp(packet)

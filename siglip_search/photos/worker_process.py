@@ -17,7 +17,11 @@ import numpy as np
 
 from siglip_index.records import Fingerprint, PhotoFacts
 from siglip_search.errors import NotAPictureError, UnreadablePictureError
-from siglip_search.photos.fingerprint import ChangedWhileReadError, TryAgainError
+from siglip_search.photos.fingerprint import (
+    ChangedWhileReadError,
+    OnlineOnlyError,
+    TryAgainError,
+)
 from siglip_search.photos.frames import read_header, read_raw, write_frame
 
 if TYPE_CHECKING:
@@ -121,6 +125,19 @@ class Job:
 
 class NeedsMemoryError(UnreadablePictureError):
     """The picture needs, or may need, more memory than it was allowed."""
+
+
+class KilledWorkerError(UnreadablePictureError):
+    """The picture's worker died over it, or had to be killed.
+
+    Attributes:
+        may_need_memory: It was not for its time: some decoders do not look whether they got the
+            memory that they asked for.
+    """
+
+    def __init__(self, reason: str, *, may_need_memory: bool) -> None:
+        super().__init__(reason)
+        self.may_need_memory = may_need_memory
 
 
 class WorkerDiedError(Exception):
@@ -293,6 +310,7 @@ class WorkerProcess:
 _FAILURES: dict[str, Callable[[dict[str, Any]], Exception]] = {
     "vanished": lambda _: FileNotFoundError("the file is not there any more"),
     "changed": lambda _: ChangedWhileReadError(),
+    "online_only": lambda _: OnlineOnlyError(),
     "refused": lambda header: TryAgainError(header["reason"]),
     "not_a_picture": lambda header: NotAPictureError(header["reason"]),
     "unreadable": lambda header: UnreadablePictureError(header["reason"]),

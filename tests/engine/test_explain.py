@@ -3,12 +3,16 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from photos.drawn_pictures import quarters
+from photos.drawn_raws import dng
 
 from siglip_search import demo, open_library
 from siglip_search.errors import PathError
+from siglip_search.photos.optional_formats import raw_available
 from siglip_search.photos.scan import ScanRules, scan
 
 if TYPE_CHECKING:
@@ -142,3 +146,50 @@ def test_explanation_and_scan_agree_about_every_file(library: Library, pictures:
             found = explained(library, path, exclude=("drafts/",))
             is_seen = os.fsencode(path.relative_to(pictures)) in seen
             assert is_seen is (found.taken or found.rule == "known-failure"), path
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need special rights on Windows")
+def test_link_to_a_folder_that_has_a_path_of_its_own_is_no_second_one(
+    library: Library, tmp_path: Path, pictures: Path
+) -> None:
+    folder = tmp_path / "linked"
+    (folder / "own").mkdir(parents=True)
+    (folder / "@eaDir").mkdir()
+    shutil.copy(pictures / "a.jpg", folder / "own" / "a.jpg")
+    shutil.copy(pictures / "a.jpg", folder / "@eaDir" / "b.jpg")
+    (folder / "link").symlink_to("own")
+    (folder / "thumbs").symlink_to("@eaDir")
+    (folder / "file.jpg").symlink_to("own/a.jpg")
+    options = library.index_options()
+
+    def rule(name: str) -> str:
+        return library.folders().explain(folder / name, [folder], options).rule
+
+    assert [rule(name) for name in ("own/a.jpg", "file.jpg", "thumbs/b.jpg")] == ["new"] * 3
+    assert [rule(name) for name in ("link", "link/a.jpg")] == ["linked"] * 2
+    (scanned,) = {file.path for file in scan(os.fsencode(folder), ScanRules()).files} - {
+        b"own/a.jpg",
+        b"file.jpg",
+    }
+    assert scanned == b"thumbs/b.jpg"
+
+
+@pytest.mark.skipif(not raw_available(), reason="needs rawpy")
+def test_raw_of_a_broken_jpeg_is_a_picture(tmp_path: Path) -> None:
+    folder = tmp_path / "shots"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0 broken")
+    (folder / "a.dng").write_bytes(dng(quarters()).getvalue())
+    with open_library(tmp_path / "library", model="demo") as library:
+        assert library.index([folder]).added == 1
+        assert explained(library, folder / "a.dng").rule == "unchanged"
+        assert explained(library, folder).counts == {"unchanged": 1, "known-failure": 1}
+
+
+def test_place_that_a_rule_leaves_out_is_told_of_when_it_is_named(
+    library: Library, pictures: Path
+) -> None:
+    for name in ("@eaDir", "@eaDir/c.jpg", ".hidden"):
+        (warning,) = library.index([pictures / name], dry_run=True).warnings
+        assert "left out by a rule" in warning
+        assert str(pictures / name) in warning

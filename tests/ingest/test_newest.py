@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from siglip_index.records import Fingerprint, Root
 from siglip_search.ingest.newest import only_newest
 from siglip_search.ingest.plan import Plan, RootPlan
-from siglip_search.photos.scan import SeenFile
+from siglip_search.photos.scan import Part, SeenFile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,3 +54,9 @@ def test_exactly_so_many_and_none_left_out_is_newer(roots: list[Times], most: in
     if left_out:
         newest_out = max(file.fingerprint.mtime_ns for _, file in set(before) - set(kept))
         assert newest_out <= min(file.fingerprint.mtime_ns for _, file in kept)
+
+
+def test_part_of_a_root_stays_a_part() -> None:
+    (plan,) = plans_of([([1, 2], [], [])])
+    (kept,), left_out = only_newest([replace(plan, parts=(Part(b"sub"),))], 1)
+    assert (kept.parts, left_out) == ((Part(b"sub"),), 1)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from ingest.killing_preparer import MarksItsPictures
 from PIL import Image
 
 from siglip_index import open_store
@@ -226,3 +228,42 @@ def test_unreadable_file_is_tried_again_in_the_next_run(store: LocalStore, folde
     # Known to be bad: skipped, and still told.
     again = ingest(store, folder, MeanColourTower())
     assert [failure.path for failure in again.failures] == [bytes(loop)]
+    assert not again.failures[0].try_again
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
+def test_picture_that_kills_its_process_three_times_is_quarantined(
+    store: LocalStore, tmp_path: Path
+) -> None:
+    folder, notes = tmp_path / "shots", tmp_path / "notes"
+    folder.mkdir()
+    notes.mkdir()
+    for name, width in (("always.bmp", 11), ("twice.bmp", 13), ("never.bmp", 20)):
+        Image.new("RGB", (width, 20), (width * 9, 1, 2)).save(folder / name)
+    committed: list[bytes] = []
+    for _ in range(2):  # the second run leaves it alone
+        with store.write() as writer:
+            writer.ensure_space(SPACE)
+            root = writer.ensure_root(bytes(folder), None)
+        scanned = scan(root.path, ScanRules())
+        ids = store.photos_in_space(SPACE.key)
+        plan = plan_changes(list(store.files(root.id)), scanned, embedded=ids)
+        plans = [RootPlan(root, plan)]
+        pipeline = Pipeline(
+            store,
+            SPACE,
+            MeanColourTower(),
+            DecodePool(MarksItsPictures(notes), workers=1, limits=DecodeLimits(), min_side=4),
+            record_without_reading(store, plans),
+            decode_workers=1,
+            embed_threads=1,
+            stop=threading.Event(),
+            on_commit=lambda batch: committed.extend(batch.paths),
+        )
+        report = pipeline.run(plans)
+        (failure,) = report.failures
+        assert failure.path == bytes(folder / "always.bmp")
+        assert failure.reason == "quarantined: the decoder crashed (SIGKILL), 3 times"
+        assert not failure.try_again
+    assert sorted(committed) == [bytes(folder / "never.bmp"), bytes(folder / "twice.bmp")]
+    assert len(list(notes.iterdir())) == 3

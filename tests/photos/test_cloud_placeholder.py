@@ -184,7 +184,7 @@ def test_stub_stands_under_the_name_that_its_file_will_have(tmp_path: Path) -> N
     result = look(tmp_path, ScanRules(exclude=("*.png",)))
     assert online(result) == ["a.jpg", "b.heic"]
     assert [seen.path for seen in result.files] == [b"d.jpg"]
-    assert result.ignored == 1
+    assert result.ignored == 2, "the film, and the stub of what is here"
     # Only its client can download what a stub stands for.
     assert online(look(tmp_path, ScanRules(exclude=("*.png",), download_cloud=True))) == [
         "a.jpg",
@@ -204,6 +204,18 @@ def test_raw_that_is_here_does_not_wait_for_its_jpeg(
     assert result.companions == 2
 
 
+def test_raw_without_its_jpeg_has_the_sidecars_of_both(
+    tmp_path: Path, in_the_cloud: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("siglip_search.photos.file_rules.is_extra_installed", lambda _: True)
+    lay(tmp_path, "a.jpg", "a.cr2", "a.xmp", "a.cr2.xmp", "a.mov")
+    in_the_cloud |= {"a.jpg"}
+    result = look(tmp_path)
+    (seen,) = result.files
+    assert [item.path for item in seen.companions] == [b"a.cr2.xmp", b"a.xmp"]
+    assert (seen.path, result.companions, result.ignored) == (b"a.cr2", 3, 0)
+
+
 def test_ignore_file_that_only_the_cloud_has_leaves_its_folder_alone(
     tmp_path: Path, in_the_cloud: set[str]
 ) -> None:
@@ -212,7 +224,11 @@ def test_ignore_file_that_only_the_cloud_has_leaves_its_folder_alone(
     in_the_cloud.add(".siglipignore")
     result = look(tmp_path)
     assert result.files == []
-    assert result.unreadable == [(b"", "its .siglipignore file: only the cloud has it")]
+    ((place, reason),) = result.unreadable
+    assert place == b""
+    assert reason == "its .siglipignore file: only the cloud has it; --download-cloud reads it"
+    with pytest.raises(AssertionError, match="was opened"):
+        look(tmp_path, ScanRules(download_cloud=True))
 
 
 def test_nothing_else_opens_them(tmp_path: Path, in_the_cloud: set[str]) -> None:
@@ -224,4 +240,5 @@ def test_nothing_else_opens_them(tmp_path: Path, in_the_cloud: set[str]) -> None
     assert "--download-cloud" in caught.value.hint
     with pytest.raises(OnlineOnlyError):
         thumbnail(path, (64, 64), DecodeLimits())
-    assert read_sidecar(os.fsencode(tmp_path / "a.xmp")) is None
+    with pytest.raises(OnlineOnlyError):
+        read_sidecar(os.fsencode(tmp_path / "a.xmp"))

@@ -17,6 +17,7 @@ from photos.drawn_pictures import (
     encoded,
     quarters,
 )
+from photos.written_metadata import xmp_packet
 from PIL import ExifTags, Image, ImageFile
 
 from siglip_search.errors import NotAPictureError, UnreadablePictureError
@@ -118,6 +119,15 @@ def test_every_orientation_comes_out_upright(picture_format: str, orientation: i
     exif[ExifTags.Base.Orientation] = orientation
     found = decoded(encoded(stored, picture_format, exif=exif.tobytes()))
     assert (found.facts.width, found.facts.height) == (96, 64)
+    assert difference(found.image, quarters()) < 8
+
+
+@pytest.mark.parametrize("exif", [b"", "empty"])
+def test_avif_that_its_boxes_do_not_turn_is_upright_whatever_xmp_says(exif: bytes | str) -> None:
+    packet = xmp_packet('tiff:Orientation="6"')
+    content = Image.Exif().tobytes() if exif == "empty" else exif
+    found = decoded(encoded(quarters(), "AVIF", quality=95, xmp=packet, exif=content))
+    assert found.image.size == (found.facts.width, found.facts.height) == (96, 64)
     assert difference(found.image, quarters()) < 8
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from photos.written_metadata import iptc_block, jpeg_with, xmp_list, xmp_packet
 from PIL import ExifTags, Image
@@ -12,7 +14,9 @@ from PIL.TiffImagePlugin import IFDRational
 
 from siglip_index.records import PhotoFacts
 from siglip_search.photos.decode import DecodeLimits, decode
+from siglip_search.photos.decode_pool import DecodePool
 from siglip_search.photos.exif import PictureExif
+from siglip_search.photos.fingerprint import TryAgainError
 from siglip_search.photos.metadata import (
     METADATA_VERSION,
     PictureMetadata,
@@ -274,6 +278,15 @@ def test_measurements_of_xmp_stand_in_for_missing_exif() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "reference", "metres"),
+    [("10/1", "0", 10.0), ("10/1", "1", -10.0), ("-10/1", "1", -10.0), ("-10/1", "0", -10.0)],
+)
+def test_below_the_sea_is_said_once_or_twice(text: str, reference: str, metres: float) -> None:
+    found = xmp_of(f'exif:GPSAltitude="{text}" exif:GPSAltitudeRef="{reference}"')
+    assert found.altitude_m == metres
+
+
+@pytest.mark.parametrize(
     ("sets", "expected"),
     [
         ([(2, 55, b"20210504"), (2, 60, b"131415+0200")], "2021-05-04T13:14:15+02:00"),
@@ -346,3 +359,19 @@ def test_sidecar_is_read_and_never_written(tmp_path: Path) -> None:
     (tmp_path / "other.xmp").write_bytes(b"<html><body>no XMP</body></html>")
     assert read_sidecar(bytes(tmp_path / "other.xmp")) is None
     assert read_sidecar(bytes(tmp_path)) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file that cannot be read")
+def test_sidecar_that_cannot_be_read_is_none_only_for_now(tmp_path: Path) -> None:
+    # Reading it at its beginning is an input/output error, as of a drive that fails.
+    (tmp_path / "a.xmp").symlink_to("/proc/self/mem")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    sidecar, path = bytes(tmp_path / "a.xmp"), bytes(tmp_path / "a.png")
+    with pytest.raises(TryAgainError):
+        read_sidecar(sidecar)
+    with DecodePool(np.asarray, workers=1, limits=DecodeLimits(), min_side=None) as pool:
+        facts = pool.decode(path, [sidecar]).result().facts
+        assert facts.metadata_version == 0, "a later run reads it"
+        with pytest.raises(TryAgainError):
+            pool.read_facts(path, facts, [sidecar]).result()
+        assert pool.read_facts(path, facts).result().facts.metadata_version == METADATA_VERSION

@@ -14,6 +14,7 @@ from siglip_search.errors import NotAPictureError, UnreadablePictureError
 from siglip_search.photos.decode import DecodeLimits, decode
 from siglip_search.photos.metadata_again import facts_of_file, read_facts_again
 from siglip_search.photos.metadata_xmp import XmpFields
+from siglip_search.photos.optional_formats import raw_available
 
 LIMITS = DecodeLimits()
 
@@ -44,6 +45,15 @@ def test_facts_read_again_are_those_of_the_decoder(name: str) -> None:
 def test_file_that_is_no_picture_any_more_is_refused(content: bytes) -> None:
     with pytest.raises((NotAPictureError, UnreadablePictureError)):
         read_facts_again(BytesIO(content), PhotoFacts(1, 1, "JPEG"), LIMITS)
+
+
+@pytest.mark.skipif(not raw_available(), reason="needs rawpy")
+def test_raw_that_only_its_name_told_is_read_again() -> None:
+    # LibRaw knows one camera's bare pixels by their number alone.
+    content = bytes(range(256)) * 3072
+    facts = decode(BytesIO(content), limits=LIMITS, name=b"a.raw").facts
+    assert facts.format == "RAW"
+    assert read_facts_again(BytesIO(content), replace(facts, rating=1), LIMITS) == facts
 
 
 def test_the_more_particular_sidecar_counts_for_more_and_the_name_for_least() -> None:

@@ -398,7 +398,7 @@ def test_within_looks_at_one_folder_under_all_rules(tmp_path: Path) -> None:
     (tmp_path / "a/.siglipignore").write_text("d.jpg\n")
     result = look(tmp_path, within=b"a/b")
     assert paths(result) == ["a/b/c.jpg"]
-    assert set(result.devices) == {b"a/b"}
+    assert set(result.devices) == {b"", b"a", b"a/b"}
     assert result.entries_at_root == 2
 
 
