@@ -58,3 +58,7 @@ class WorkerError(SiglipSearchError):
 
 class SettingsError(SiglipSearchError):
     """The settings file, or a setting in it, has no meaning."""
+
+
+class DaemonRunningError(SiglipSearchError):
+    """A daemon looks after this library already."""

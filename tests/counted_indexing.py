@@ -14,8 +14,10 @@ import pytest
 
 from siglip_index import open_store
 from siglip_search import demo
-from siglip_search.engine import indexing
+from siglip_search.engine import indexing, kept_towers
 from siglip_search.engine.indexing import IndexListener, IndexOptions, index_paths
+from siglip_search.engine.kept_towers import NewTowers
+from siglip_search.engine.looks import look_at
 from siglip_search.engine.relocation import RootPlaces
 from siglip_search.ingest import metadata_pass
 from siglip_search.models.model_folder import load_model_folder
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from siglip_search.ingest.report import IngestReport
+    from siglip_search.photos.settling import Look
 
 SPEC = load_model_folder(demo.model_directory())
 
@@ -69,7 +72,7 @@ def shared_processes() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (indexing, metadata_pass):
             patch.setattr(module, "DecodePool", lambda *_, **__: pool)
-        patch.setattr(indexing, "VisionTower", CountingTower)
+        patch.setattr(kept_towers, "VisionTower", CountingTower)
         yield
     close()
 
@@ -83,3 +86,17 @@ def run_index(library: Path, paths: Sequence[Path]) -> IngestReport:
         )
         RootPlaces(store, library).remember()
         return report
+
+
+def run_looks(library: Path, looks: Sequence[Look]) -> IngestReport:
+    with open_store(library, writable=True) as store:
+        options = IndexOptions(jobs=2, on_battery="run")
+        return look_at(
+            store,
+            SPEC,
+            looks,
+            options,
+            stop=threading.Event(),
+            listener=IndexListener(),
+            towers=NewTowers(),
+        )

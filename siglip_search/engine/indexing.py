@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from siglip_search.engine.cheaper_choices import (
@@ -14,15 +13,15 @@ from siglip_search.engine.cheaper_choices import (
     Choice,
     RunCost,
     cheaper_choices,
-    embedding_seconds,
 )
 from siglip_search.engine.chosen_model import space_of
+from siglip_search.engine.kept_towers import NewTowers
 from siglip_search.engine.machine_state import available_memory, read_machine
 from siglip_search.engine.memory_share import share_memory
 from siglip_search.engine.roots import find_targets, refuse_to_hide
 from siglip_search.engine.snapshots_amid_run import SnapshotsAmidRun
-from siglip_search.engine.substitutes import substitutes_on_cpu
 from siglip_search.engine.survey import Survey, SurveyRules, is_no_picture, survey_targets
+from siglip_search.errors import DeviceError, ModelError
 from siglip_search.ingest.bookkeeping import count_without_reading, record_without_reading
 from siglip_search.ingest.metadata_pass import read_metadata_again
 from siglip_search.ingest.newest import only_newest
@@ -31,13 +30,13 @@ from siglip_search.ingest.pipeline import Pipeline
 from siglip_search.ingest.plan import Plan, RootPlan
 from siglip_search.photos.decode import DecodeLimits
 from siglip_search.photos.decode_pool import DecodePool
-from siglip_search.towers.vision import VisionTower
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Sequence
 
     from siglip_index.protocol import Store
+    from siglip_search.engine.kept_towers import Towers
     from siglip_search.engine.roots import Target
     from siglip_search.ingest.pace import Decision, OnBattery
     from siglip_search.ingest.report import Committed, IngestReport, Progress
@@ -122,6 +121,7 @@ def index_paths(
     *,
     stop: threading.Event,
     listener: IndexListener,
+    towers: Towers | None = None,
 ) -> IngestReport:
     """Bring the library up to date with these paths, or with all its roots if there are none.
 
@@ -132,6 +132,7 @@ def index_paths(
         options: How to index.
         stop: When set, computed vectors are committed and the run returns.
         listener: Who wants to know.
+        towers: Where the picture tower comes from; None for a new one.
 
     Raises:
         PathError: A path does not exist.
@@ -149,11 +150,13 @@ def index_paths(
                 writer.ensure_root(target.path, None)
     # Once more: a new root may have absorbed known ones.
     survey = _survey(store, spec, find_targets(paths, store.roots()), options, stop, listener)
-    report = _carry_out(store, spec, survey, options, stop=stop, listener=listener)
+    report = carry_out(
+        store, spec, survey, options, stop=stop, listener=listener, towers=towers or NewTowers()
+    )
     report.metadata_read = read_metadata_again(
         store,
         survey.plans,
-        _decode_limits(options),
+        decode_limits(options),
         jobs=options.jobs,
         stop=stop,
         on_progress=listener.on_progress,
@@ -173,6 +176,7 @@ def embed_known_pictures(
     *,
     stop: threading.Event,
     listener: IndexListener,
+    towers: Towers | None = None,
     on_opened: Callable[[], None] = lambda: None,
 ) -> IngestReport:
     """Embed, with another model, the pictures that the library knows and can read now.
@@ -185,6 +189,7 @@ def embed_known_pictures(
         options: How the folders were indexed.
         stop: When set, computed vectors are committed and the run returns.
         listener: Who wants to know.
+        towers: Where the picture tower comes from; None for a new one.
         on_opened: Called once the tower is open, or if none is needed. When it returns, the store
             must know the model's space.
 
@@ -197,13 +202,14 @@ def embed_known_pictures(
         RootPlan(root_plan.root, Plan(unembedded=root_plan.plan.unembedded))
         for root_plan in survey.plans
     ]
-    report = _carry_out(
+    report = carry_out(
         store,
         spec,
         survey,
         options,
         stop=stop,
         listener=listener,
+        towers=towers or NewTowers(),
         on_opened=on_opened,
         switching_to=spec.name,
     )
@@ -249,18 +255,29 @@ def _survey(
     stop: threading.Event,
     listener: IndexListener,
 ) -> Survey:
-    rules = SurveyRules(
-        exclude=options.exclude,
-        hidden=options.hidden,
-        download_cloud=options.download_cloud,
-        retry_failed=options.retry_failed,
-    )
+    rules = survey_rules(options)
     return survey_targets(
         store, spec.space_key, targets, rules, stop=stop, on_scanned=listener.on_scanned
     )
 
 
-def _carry_out(
+def survey_rules(options: IndexOptions, *, by_name: bool = True) -> SurveyRules:
+    """Return what a run takes and leaves out.
+
+    Args:
+        options: How to index.
+        by_name: See `SurveyRules`.
+    """
+    return SurveyRules(
+        exclude=options.exclude,
+        hidden=options.hidden,
+        download_cloud=options.download_cloud,
+        retry_failed=options.retry_failed,
+        by_name=by_name,
+    )
+
+
+def carry_out(
     store: Store,
     spec: ModelSpec,
     survey: Survey,
@@ -268,9 +285,26 @@ def _carry_out(
     *,
     stop: threading.Event,
     listener: IndexListener,
+    towers: Towers,
     on_opened: Callable[[], None] = lambda: None,
     switching_to: str | None = None,
 ) -> IngestReport:
+    """Do what a survey found to be done, but for metadata that have to be read again.
+
+    Args:
+        store: Opened for writing.
+        spec: The model to embed with; the store knows its space once `on_opened` was called.
+        survey: What is to be done.
+        options: How to index.
+        stop: When set, computed vectors are committed and the run returns.
+        listener: Who wants to know.
+        towers: Where the tower comes from; it is only opened if there is something to embed.
+        on_opened: Called once it is open, or if none is needed.
+        switching_to: Name of the model when known pictures are embedded again with it.
+
+    Raises:
+        StoreError, ModelError, DeviceError, WorkerError: As in `Pipeline.run`.
+    """
     plans, left_out = survey.plans, 0
     if options.newest is not None:
         plans, left_out = only_newest(plans, options.newest)
@@ -280,16 +314,10 @@ def _carry_out(
     if not sizes:
         on_opened()
         return report
-    tower = VisionTower(
-        spec,
-        threads=1,
-        device=options.device,
-        substitutes=partial(substitutes_on_cpu, spec),
-        on_notice=report.warnings.append,
-    )
+    tower = towers.open(spec, options.device, report.warnings.append)
     on_opened()
     if not stop.is_set():  # it may have been while a large tower was loading
-        per_picture = embedding_seconds(spec, tower)
+        per_picture = towers.seconds_per_picture(spec, tower)
         cost = RunCost(
             pictures=len(sizes),
             reading_seconds=sum(sizes) * DECODE_SECONDS_PER_BYTE / options.jobs,
@@ -301,7 +329,7 @@ def _carry_out(
             is_first = not store.photos_in_space(space_of(spec).key)
             choices = cheaper_choices(spec, cost, is_first=is_first)
         listener.on_estimate(Estimate(len(sizes), cost.seconds, switching_to, choices))
-    limits = _decode_limits(options)
+    limits = decode_limits(options)
     share = share_memory(min(options.jobs, len(sizes)), available_memory(), limits)
     pool = DecodePool(
         tower.preprocessor,
@@ -333,10 +361,15 @@ def _carry_out(
         on_commit=on_commit,
         on_progress=listener.on_progress,
     )
-    return pipeline.run(plans)
+    try:
+        return pipeline.run(plans)
+    except (ModelError, DeviceError):
+        towers.unload()  # the device may work again in a new session
+        raise
 
 
-def _decode_limits(options: IndexOptions) -> DecodeLimits:
+def decode_limits(options: IndexOptions) -> DecodeLimits:
+    """Return what one picture may cost."""
     return DecodeLimits(
         max_pixels=options.max_pixels,
         max_seconds=options.max_seconds,

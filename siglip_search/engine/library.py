@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from siglip_index import open_store
 from siglip_index.errors import LibraryMissingError
-from siglip_index.records import StoreCounts
 from siglip_search.engine.chosen_model import model_called, model_for_searching, models_for_indexing
 from siglip_search.errors import QueryError
 from siglip_search.search.query import answer_words, require_words
@@ -22,10 +21,12 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from siglip_index.local_store import LocalStore
-    from siglip_index.records import Root, Space, SpaceUsage, VerifyReport, Where
+    from siglip_index.records import Root, Space, VerifyReport, Where
     from siglip_search.engine.chosen_model import IndexingModels
     from siglip_search.engine.indexed_folders import IndexedFolders
     from siglip_search.engine.indexing import IndexListener, IndexOptions
+    from siglip_search.engine.kept_towers import Towers
+    from siglip_search.engine.library_status import LibraryStatus
     from siglip_search.engine.switching import ModelSwitch
     from siglip_search.ingest.report import IngestReport
     from siglip_search.models.spec import ModelSpec
@@ -33,31 +34,6 @@ if TYPE_CHECKING:
     from siglip_search.towers.text import TextTower
 
 DAY_SECONDS = 24 * 60 * 60
-
-
-@dataclass(frozen=True, slots=True)
-class LibraryStatus:
-    """What is in a library.
-
-    Attributes:
-        directory: Where it lies.
-        counts: Pictures, files, failures.
-        model: Name of the active model, None in a library without pictures.
-        coming: Name of the model that takes over once it has embedded every picture.
-        spaces: What each model's vectors take, those kept from former models included.
-        roots: Indexed folders, absolute, as bytes on disk.
-        failures: Absolute path and reason of each picture that could not be read.
-        disk_bytes: Size of the library's own files.
-    """
-
-    directory: Path
-    counts: StoreCounts
-    model: str | None
-    coming: str | None
-    spaces: tuple[SpaceUsage, ...]
-    roots: tuple[bytes, ...]
-    failures: tuple[tuple[bytes, str], ...]
-    disk_bytes: int
 
 
 class Library:
@@ -114,6 +90,7 @@ class Library:
         stop: threading.Event | None = None,
         listener: IndexListener | None = None,
         dry_run: bool = False,
+        towers: Towers | None = None,
     ) -> IngestReport:
         """Bring the library up to date with folders, or with all known ones if none is given.
 
@@ -123,6 +100,7 @@ class Library:
             stop: When set, computed vectors are committed and the run returns.
             listener: Who wants to know about progress and commits.
             dry_run: Only count what would be done.
+            towers: Where picture towers come from; None for new ones.
 
         Raises:
             PathError: A path does not exist.
@@ -146,7 +124,9 @@ class Library:
         with open_store(self.directory, writable=True) as store:
             # Before anything is looked for where it no longer is.
             relocations = RootPlaces(store, self.directory).recognise()
-            report = index_and_switch(store, models, paths, options, stop=stop, listener=listener)
+            report = index_and_switch(
+                store, models, paths, options, stop=stop, listener=listener, towers=towers
+            )
             RootPlaces(store, self.directory).remember()
             report.warnings[:0] = map(str, relocations)
             if report.stopped:
@@ -294,20 +274,14 @@ class Library:
 
     def status(self) -> LibraryStatus:
         """Return what is in the library; zeros where none exists yet."""
+        from siglip_search.engine.library_status import status_of
+
+        return status_of(self.directory, self._store_if_any())
+
+    def generation(self) -> int | None:
+        """Return a number that grows with every change of the library; None where none exists."""
         store = self._store_if_any()
-        if store is None:
-            return LibraryStatus(self.directory, StoreCounts(), None, None, (), (), (), 0)
-        active, coming = store.active_space(), store.coming_space()
-        return LibraryStatus(
-            directory=self.directory,
-            counts=store.counts(),
-            model=active.model if active else None,
-            coming=coming.model if coming else None,
-            spaces=tuple(store.space_usage()),
-            roots=tuple(root.path for root in store.roots()),
-            failures=tuple(store.failures()),
-            disk_bytes=sum(store.disk_usage().values()),
-        )
+        return store.generation() if store else None
 
     def verify(self, *, repair: bool = False) -> VerifyReport:
         """Check every vector, photo, file and snapshot against one another.

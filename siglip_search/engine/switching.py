@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from siglip_index.records import Space
     from siglip_search.engine.chosen_model import IndexingModels
     from siglip_search.engine.indexing import IndexListener, IndexOptions
+    from siglip_search.engine.kept_towers import Towers
     from siglip_search.ingest.report import IngestReport
     from siglip_search.models.spec import ModelSpec
     from siglip_search.towers.session import Device
@@ -100,6 +101,7 @@ def index_and_switch(
     *,
     stop: threading.Event,
     listener: IndexListener,
+    towers: Towers | None = None,
 ) -> IngestReport:
     """Bring the library up to date, then go on with the change of model if there is one.
 
@@ -114,6 +116,7 @@ def index_and_switch(
         options: How to index.
         stop: When set, computed vectors are committed and the run returns.
         listener: Who wants to know.
+        towers: Where picture towers come from; None for new ones.
 
     Raises:
         PathError: A path does not exist.
@@ -124,7 +127,9 @@ def index_and_switch(
     refuse_missing_device(options.device)  # also where no tower would be opened
     roots_before, spaces_before = store.roots(), store.spaces()
     try:
-        report = index_paths(store, models.first, paths, options, stop=stop, listener=listener)
+        report = index_paths(
+            store, models.first, paths, options, stop=stop, listener=listener, towers=towers
+        )
     except (DeviceError, ModelError):
         if not roots_before:
             _empty_again(store, spaces_before)
@@ -147,7 +152,13 @@ def index_and_switch(
             begin()
         else:
             again = embed_known_pictures(
-                store, models.coming, options, stop=stop, listener=listener, on_opened=begin
+                store,
+                models.coming,
+                options,
+                stop=stop,
+                listener=listener,
+                towers=towers,
+                on_opened=begin,
             )
             report.embedded += again.embedded
             report.failed += again.failed
