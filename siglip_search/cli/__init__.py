@@ -25,11 +25,13 @@ from siglip_search.errors import SiglipSearchError
 _COMMANDS = {
     "index": "index_cmd",
     "query": "query_cmd",
+    "watch": "watch_cmd",
     "classify": "classify_cmd",
     "status": "status_cmd",
     "demo": "demo_cmd",
     "model": "model_cmd",
     "devices": "devices_cmd",
+    "doctor": "doctor_cmd",
     "verify": "verify_cmd",
     "prune": "prune_cmd",
     "forget": "forget_cmd",
@@ -39,6 +41,7 @@ _COMMANDS = {
     "backup": "backup_cmd",
     "restore": "backup_cmd",
     "purge": "purge_cmd",
+    "service": "service_cmd",
 }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from siglip_index.errors import StoreError
+from siglip_search.cli.beside_daemon import daemon_aside
 from siglip_search.cli.console import (
     chosen_library,
     count,
@@ -18,6 +19,7 @@ from siglip_search.cli.console import (
     say,
     shown,
 )
+from siglip_search.cli.termination import tidied_up_on_termination
 from siglip_search.engine.backup import back_up, has_library
 from siglip_search.engine.backup import restore as restore_library
 from siglip_search.errors import PathError
@@ -37,7 +39,8 @@ def backup(target: Path, force: bool, as_json: bool) -> None:
     It may be searched and indexed meanwhile. The copy is read in full before it gets its name.
     It has everything that was computed and recorded; pictures, models and settings are not in it.
     """
-    done = back_up(chosen_library().directory, target, replace=force)
+    with tidied_up_on_termination():
+        done = back_up(chosen_library().directory, target, replace=force)
     if as_json:
         print_json(done)
         return
@@ -60,7 +63,8 @@ def restore(file: Path, force: bool, as_json: bool) -> None:
     if not force and has_library(library.directory):
         _ask_to_replace(library, file)
     library.close()
-    done = restore_library(library.directory, file)
+    with daemon_aside(library.directory), tidied_up_on_termination():
+        done = restore_library(library.directory, file)
     if as_json:
         print_json(done)
     else:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from siglip_search.engine.library import Library
 from siglip_search.errors import PathError
 from siglip_search.settings import load_settings
 from siglip_search.towers.session import DEVICES
@@ -19,6 +18,8 @@ from siglip_search.typed_paths import absolute_path
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from siglip_search.engine.library import Library
+    from siglip_search.settings import Settings
     from siglip_search.towers.session import Device
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -69,10 +70,13 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(command)
 
 
-def chosen_library(
-    *, model: str | None = None, one_shot: bool = False, device: Device | None = None
-) -> Library:
-    """Return the library that --library, the environment or the settings name."""
+def chosen_settings(*, device: Device | None = None) -> Settings:
+    """Return the settings, with the library that --library, the environment or they name.
+
+    Raises:
+        SettingsError: They have no meaning.
+        PathError: The library cannot be there.
+    """
     settings = load_settings()
     if device is not None:
         settings = dataclasses.replace(settings, device=device)
@@ -83,7 +87,21 @@ def chosen_library(
         raise PathError(
             f"the library {settings.library} is a file", hint="Name a folder, new or its own."
         )
-    return Library(settings, model=model, one_shot=one_shot)
+    return settings
+
+
+def chosen_library(
+    *, model: str | None = None, one_shot: bool = False, device: Device | None = None
+) -> Library:
+    """Return the library that --library, the environment or the settings name.
+
+    Raises:
+        SettingsError, PathError: As `chosen_settings`.
+    """
+    # Here: a question that a daemon answers needs none of it.
+    from siglip_search.engine.library import Library
+
+    return Library(chosen_settings(device=device), model=model, one_shot=one_shot)
 
 
 def print_json(value: object) -> None:

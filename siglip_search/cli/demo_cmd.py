@@ -11,7 +11,8 @@ from pathlib import Path
 import click
 
 from siglip_search.cli.console import EXIT_INTERRUPTED, library_option, say, shown
-from siglip_search.cli.index_cmd import print_summary, stopping_on_signals
+from siglip_search.cli.index_cmd import stopping_on_signals
+from siglip_search.cli.index_summary import print_summary
 from siglip_search.cli.progress import ProgressLine
 from siglip_search.engine.demonstration import demonstrate, lay_out_gallery
 from siglip_search.engine.indexing import IndexListener

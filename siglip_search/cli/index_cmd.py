@@ -8,19 +8,17 @@ import shlex
 import signal
 import sys
 import threading
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import click
 
+from siglip_search.cli.beside_daemon import daemon_aside, index_in_daemon
 from siglip_search.cli.console import (
     EXIT_INTERRUPTED,
     EXIT_NO_MATCH,
     chosen_library,
-    count,
     device_option,
-    duration,
     json_option,
     library_option,
     print_json,
@@ -28,24 +26,21 @@ from siglip_search.cli.console import (
     shown,
 )
 from siglip_search.cli.explanation import print_explanation
+from siglip_search.cli.index_listener import telling_listener
+from siglip_search.cli.index_summary import print_summary
 from siglip_search.cli.model_choice import agree_to_another_version, offer_model
 from siglip_search.cli.progress import ProgressLine
 from siglip_search.engine.chosen_model import AnotherVersionError
-from siglip_search.engine.indexing import Estimate, IndexListener
 from siglip_search.errors import NoModelError
 from siglip_search.ingest.pace import ON_BATTERY
-from siglip_search.photos.optional_formats import install_line
+from siglip_search.service.messages import report_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-    from siglip_search.ingest.pace import Decision, OnBattery
-    from siglip_search.ingest.report import Committed, IngestReport
+    from siglip_search.ingest.pace import OnBattery
     from siglip_search.towers.session import Device
-
-# Shorter runs are over before anyone has read the estimate.
-LONG_RUN_SECONDS = 20.0
 
 
 @click.command()
@@ -126,6 +121,9 @@ def index(
     in a .siglipignore (written like .gitignore) are left out. Ctrl-C stops after the pictures
     in work; the next run goes on from there.
 
+    While `siglip-search watch` runs, it does the work and this shows it; with --model or --device
+    it steps aside. Ctrl-C stops the work then too; when this command is killed, it goes on.
+
     \b
       siglip-search index ~/Pictures
       siglip-search index --exclude "*.png" --exclude "Screenshots/" ~/Pictures /mnt/camera
@@ -155,26 +153,26 @@ def index(
     try:
         library.models_for_indexing()
     except NoModelError:
-        chosen = offer_model(model)
-        if chosen is None:
+        model = offer_model(model)
+        if model is None:
             raise
         library.close()
-        library = chosen_library(model=chosen, device=device)
+        library = chosen_library(model=model, device=device)
     except AnotherVersionError as error:
         if not agree_to_another_version(library, error):
             raise
     with library, stopping_on_signals() as stop, ProgressLine(enabled=sys.stderr.isatty()) as line:
-        listener = IndexListener(
-            on_scanned=line.scanned,
-            on_estimate=_tell_estimate,
-            on_progress=line.progress,
-            on_pace=partial(_tell_pace, line),
-        )
-        if json_events:
-            listener = dataclasses.replace(listener, on_commit=_print_event)
-        report = library.index(
-            paths, options=options, stop=stop, dry_run=dry_run, listener=listener
-        )
+        listener = telling_listener(line, json_events=json_events)
+        report = None
+        if model is None and device is None and not dry_run:
+            report = index_in_daemon(
+                library.directory, paths, options, stop=stop, listener=listener
+            )
+        if report is None:
+            with nullcontext() if dry_run else daemon_aside(library.directory):
+                report = library.index(
+                    paths, options=options, stop=stop, dry_run=dry_run, listener=listener
+                )
     if as_json:
         print_json(report_object(report))
     elif json_events:
@@ -193,55 +191,6 @@ def index(
 def resuming_command() -> str:
     """Return the line that continues a run that was stopped."""
     return shlex.join(["siglip-search", *sys.argv[1:]])
-
-
-def report_object(report: IngestReport) -> dict[str, object]:
-    """Return the report as JSON knows it."""
-    counts = {
-        field.name: getattr(report, field.name)
-        for field in dataclasses.fields(report)
-        if field.name not in {"failures", "warnings"}
-    }
-    failures = [{"path": failure.path, "reason": failure.reason} for failure in report.failures]
-    return {"seen": report.seen, **counts, "failures": failures, "warnings": report.warnings}
-
-
-def print_summary(report: IngestReport, *, dry_run: bool = False) -> None:
-    """Print what was done, one line a fact, nothing about what did not occur."""
-    done = "would be " if dry_run else ""
-    waiting = sum(report.missing_extras.values())
-    lines = [
-        (report.added, "picture", f"{done}added"),
-        (report.changed, "picture", "changed" if dry_run else "updated"),
-        (report.moved, "picture", "moved, not read again"),
-        (report.removed, "file", f"gone: {done or 'are '}out of the results"),
-        (report.unchanged, "picture", "unchanged"),
-        (report.metadata_read, "picture", "with metadata read again, and not embedded again"),
-        (report.companions, "file", "beside their pictures (RAW, film of a Live Photo, sidecar)"),
-        (report.ignored - waiting, "file", "ignored (no pictures)"),
-        (report.online_only, "file", "only in the cloud, not read: --download-cloud reads them"),
-        (report.pending, "file", "left for the next run"),
-    ]
-    for number, noun, what in lines:
-        if number:
-            print(f"{count(number, noun)} {what}")
-    if report.copies:
-        print(f"  {count(report.copies, 'copy', 'copies')} among them, embedded once")
-    if report.failed:
-        print(f"{count(report.failed, 'file')} could not be read:")
-        for failure in report.failures[:5]:
-            print(f"  {shown(failure.path)}: {failure.reason}")
-        if report.failed > 5:
-            print("  ... `siglip-search status --failed` lists them all")
-    if report.switched:
-        print(f"{report.model} answers from now on")
-    if not report.seen and not report.pending and not report.online_only:
-        print("no files found")
-    if waiting:
-        extras = ",".join(sorted(report.missing_extras))
-        print(f"{count(waiting, 'picture')} ignored for want of an extra: {install_line(extras)}")
-    rate = f", {report.embedded / report.seconds:.1f} pictures/s" if report.embedded else ""
-    print(f"{duration(report.seconds)}{rate}")
 
 
 @contextmanager
@@ -264,49 +213,3 @@ def stopping_on_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _tell_estimate(estimate: Estimate) -> None:
-    pictures = count(estimate.pictures, "picture")
-    if estimate.switching_to is not None:
-        say(
-            f"switching to {estimate.switching_to}: {pictures} to embed again, about "
-            f"{duration(max(estimate.seconds, 1.0))}; Ctrl-C stops, and the next run goes on"
-        )
-    elif estimate.seconds >= LONG_RUN_SECONDS:
-        say(
-            f"{pictures} to read, about {duration(estimate.seconds)}; Ctrl-C stops, and the next "
-            "run goes on"
-        )
-    if estimate.choices:
-        say("The newest come first, and are found while it runs. Quicker would be:")
-    for choice in estimate.choices:
-        remark = f" ({choice.remark})" if choice.remark else ""
-        say(f"  {choice.how}: about {duration(choice.seconds)}{remark}")
-
-
-def _tell_pace(line: ProgressLine, decision: Decision) -> None:
-    """Say why the run slows down, waits, or goes on."""
-    charge = decision.battery_percent
-    battery = "on battery" if charge is None else f"on battery ({charge:.0f}%)"
-    if decision.cause is None:
-        line.held_back(None)
-        say("going on at full speed")
-        return
-    line.held_back("slow" if decision.at_once else "paused")
-    match decision.cause, bool(decision.at_once):
-        case "heat", True:
-            say(f"hot: {count(decision.at_once, 'picture')} at a time until it has cooled down")
-        case "heat", False:
-            say("too hot: paused until it has cooled down")
-        case _, True:
-            say(
-                f"{battery}: {count(decision.at_once, 'picture')} at a time; "
-                "--on-battery run goes on at full speed"
-            )
-        case _, False:
-            say(f"{battery}: paused until a charger is connected; --on-battery run goes on")
-
-
-def _print_event(committed: Committed) -> None:
-    print_json({"event": "committed", **dataclasses.asdict(committed)})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from siglip_search.cli.beside_daemon import daemon_aside
 from siglip_search.cli.console import count, duration, say
 from siglip_search.cli.progress import download_line
 from siglip_search.models.hub import name_to_pull, pull, refuse_without_consent
@@ -75,7 +76,8 @@ def agree_to_another_version(library: Library, error: AnotherVersionError) -> bo
         err=True,
     ):
         return False
-    library.use_model(error.spec.name)
+    with daemon_aside(library.directory):
+        library.use_model(error.spec.name)
     return True
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 from click.core import ParameterSource
 
+from siglip_search.cli.beside_daemon import daemon_aside
 from siglip_search.cli.console import (
     F,
     chosen_library,
@@ -171,7 +172,7 @@ def use_model(name: str, now: bool) -> None:
     that the way back is free, until `siglip-search model remove`. Choosing the model that answers
     now cancels a switch.
     """
-    with chosen_library() as library:
+    with chosen_library() as library, daemon_aside(library.directory):
         switch = library.use_model(name, now=now)
     if switch.coming is not None:
         say(
@@ -197,7 +198,7 @@ def remove_model(name: str, force: bool) -> None:
     Refused for the model that the library answers with; other libraries keep their vectors. Of
     the bundled model only the vectors go.
     """
-    with chosen_library() as library:
+    with chosen_library() as library, daemon_aside(library.directory):
         vectors = library.remove_model(name, force=force)
     say(f"removed {name}" + (f" and {count(vectors, 'vector')}" if vectors else ""))
 

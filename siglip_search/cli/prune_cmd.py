@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from siglip_search.cli.beside_daemon import daemon_aside
 from siglip_search.cli.console import chosen_library, count, library_option
 
 
@@ -21,6 +22,6 @@ def prune(days: float) -> None:
 
     Until then a picture that comes back, under whatever name, is not read again.
     """
-    with chosen_library() as library:
+    with chosen_library() as library, daemon_aside(library.directory):
         deleted = library.prune(days=days)
     print(f"{count(deleted, 'picture')} deleted from the library")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from siglip_search.cli.beside_daemon import stop_daemon
 from siglip_search.cli.console import chosen_library, library_option, shown
 from siglip_search.engine.purge import purge as purge_everything
 from siglip_search.engine.purge import what_purge_removes
@@ -16,7 +17,8 @@ def purge(yes: bool) -> None:
     """Delete the library, the models and the settings, after asking.
 
     The pictures themselves are never touched, nor is any file that this program did not write.
-    Copies of the library that upgrades made go too; backups that you wrote elsewhere stay.
+    A daemon that looks after the library ends. Copies of the library that upgrades made go too;
+    backups that you wrote elsewhere stay.
     """
     library = chosen_library().directory
     doomed = what_purge_removes(library)
@@ -27,5 +29,6 @@ def purge(yes: bool) -> None:
         print(shown(str(place)))
     if not yes:
         click.confirm("Delete all of this?", abort=True, err=True)
+    stop_daemon(library)
     purge_everything(library)
     print("deleted")

@@ -15,6 +15,7 @@ from siglip_search.cli.console import (
     EXIT_MATCH,
     EXIT_NO_MATCH,
     chosen_library,
+    chosen_settings,
     device_option,
     library_option,
     model_option,
@@ -27,7 +28,7 @@ from siglip_search.cli.console import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from siglip_search.search.ranking import Hit
+    from siglip_search.search.ranking import Answer, Hit
     from siglip_search.towers.session import Device
 
 
@@ -92,9 +93,16 @@ def query(
     if all_files and not (paths or null):
         raise click.UsageError("--all-files is for --paths and -0.")
     text = " ".join(words)
-    with chosen_library(model=model, one_shot=True, device=device) as library:
-        answer = library.answer(text, top_k=top, min_probability=min_probability)
-        notice = library.notice()
+    found = None
+    if model is None and device is None:
+        found = _asked_of_daemon(text, top, min_probability)
+    if found is None:
+        with chosen_library(model=model, one_shot=True, device=device) as library:
+            found = (
+                library.answer(text, top_k=top, min_probability=min_probability),
+                library.notice(),
+            )
+    answer, notice = found
     if as_json:
         print_json([asdict(hit) for hit in answer.hits])
     elif nl:
@@ -119,6 +127,30 @@ def query(
     if open_best and click.launch(answer.hits[0].path) != 0:
         say(f"no program was found that opens {shown(answer.hits[0].path)}")
     context.exit(EXIT_MATCH)
+
+
+def _asked_of_daemon(
+    text: str, top: int, min_probability: float | None
+) -> tuple[Answer, str | None] | None:
+    """Return what the daemon of the library answers, and what has to be said with it.
+
+    None where there is none, or it cannot answer: working alone then tells why.
+    """
+    from siglip_search.service.client import DaemonUnavailableError, connect
+
+    daemon = connect(chosen_settings().library)
+    if daemon is None:
+        return None
+    from siglip_search.service.messages import Query
+
+    with daemon:
+        if not daemon.same_version:
+            return None
+        try:
+            reply = daemon.query(Query(text, top, min_probability))
+        except DaemonUnavailableError:
+            return None
+    return reply.answer, reply.notice
 
 
 def _beside(hit: Hit) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import click
 
+from siglip_search.cli.beside_daemon import daemon_aside
 from siglip_search.cli.console import (
     chosen_library,
     json_option,
@@ -91,7 +93,7 @@ def relocate(old: str, new: str, as_json: bool) -> None:
     \b
       siglip-search roots relocate /media/usb/Photos /mnt/nas/Photos
     """
-    with chosen_library() as library:
+    with chosen_library() as library, daemon_aside(library.directory):
         relocated = library.folders().relocate(old, new)
     if as_json:
         print_json({"relocated": _pairs(relocated)})
@@ -121,7 +123,10 @@ def exclude(path: str, patterns: tuple[str, ...], remove: bool, as_json: bool) -
     if remove and not patterns:
         raise click.UsageError("Name the patterns to take away.")
     with chosen_library() as library:
-        root = library.folders().exclude(path, patterns, remove=remove)
+        folders = library.folders()
+        # Without a pattern nothing is written.
+        with daemon_aside(library.directory) if patterns else nullcontext():
+            root = folders.exclude(path, patterns, remove=remove)
     if as_json:
         print_json({"path": root.path, "exclude": root.exclude})
         return

@@ -14,6 +14,7 @@ from siglip_search.cli.console import (
     print_json,
     shown,
 )
+from siglip_search.cli.service_rows import service_rows, state_of_daemon
 
 if TYPE_CHECKING:
     from siglip_index.records import SpaceUsage
@@ -22,11 +23,22 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--failed", is_flag=True, help="List the pictures that could not be read.")
 @json_option
+@click.option(
+    "--prometheus", is_flag=True, help="Print the figures in Prometheus' text exposition format."
+)
 @library_option
-def status(failed: bool, as_json: bool) -> None:
-    """Show what is in the library; all zeros where there is none yet."""
+def status(failed: bool, as_json: bool, prometheus: bool) -> None:
+    """Show what is in the library, and what `watch` is doing; zeros where there is none yet."""
+    if prometheus and (as_json or failed):
+        raise click.UsageError("--prometheus goes with neither --json nor --failed.")
     with chosen_library() as library:
         found = library.status()
+    service = None if failed and not as_json else state_of_daemon(found.directory)
+    if prometheus:
+        from siglip_search.service.metrics import exposition
+
+        print(exposition(found, service), end="")
+        return
     if as_json:
         counts = found.counts
         print_json(
@@ -50,6 +62,7 @@ def status(failed: bool, as_json: bool) -> None:
                 ],
                 "roots": found.roots,
                 "disk_bytes": found.disk_bytes,
+                "service": service,
                 **(
                     {
                         "failures": [
@@ -82,6 +95,8 @@ def status(failed: bool, as_json: bool) -> None:
     if found.coming is not None:
         rows.append(("switching", f"to {found.coming}: `siglip-search index` goes on with it"))
     rows += [("folder", shown(root)) for root in found.roots]
+    if service is not None:
+        rows += service_rows(service)
     for name, value in rows:
         print(f"{name:9} {value}")
 

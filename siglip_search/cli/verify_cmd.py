@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import click
 
+from siglip_search.cli.beside_daemon import daemon_aside
 from siglip_search.cli.console import (
     EXIT_NO_MATCH,
     chosen_library,
@@ -24,7 +27,10 @@ def verify(context: click.Context, repair: bool, as_json: bool) -> None:
 
     Exit status: 0 when the library is whole, 1 when something is wrong, 2 on an error.
     """
-    with chosen_library() as library:
+    with (
+        chosen_library() as library,
+        daemon_aside(library.directory) if repair else nullcontext(),
+    ):
         report = library.verify(repair=repair)
     if as_json:
         print_json(

@@ -111,3 +111,19 @@ def test_listing_recognises_a_drive(
     listing, said = run("roots")
     assert f"{first / 'Photos'} is at {second / 'Photos'} now" in said
     assert listing == f"{second / 'Photos'}\n"
+
+
+def test_forgetting_as_json(run: Run, pictures: Path, tmp_path: Path) -> None:
+    index(tmp_path, pictures)
+    answer = json.loads(run("roots", "forget", pictures, "--json")[0])
+    assert answer == {"path": str(pictures), "pictures": 3}
+
+
+@pytest.mark.parametrize("pattern", ["", "  ", "# drafts"])
+def test_pattern_that_matches_nothing_is_no_pattern(
+    run: Run, pictures: Path, tmp_path: Path, pattern: str
+) -> None:
+    index(tmp_path, pictures)
+    with pytest.raises(PathError, match="matches nothing"):
+        run("roots", "exclude", pictures, "*.gif", pattern)
+    assert run("roots", "exclude", pictures) == ("", "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from typing import TYPE_CHECKING
 
@@ -90,3 +92,59 @@ def test_purge_names_and_deletes_copies_before_upgrades_and_cut_off_restores(
     assert str(copy) in done.text
     assert str(staging) in done.text
     assert [path.name for path in cli.library.iterdir()] == ["mine.sqlite3"]
+
+
+def test_no_file_of_the_library_is_written_over(
+    cli: CommandLine, pictures: Path, tmp_path: Path
+) -> None:
+    cli.index(pictures)
+    (tmp_path / "link").symlink_to(cli.library, target_is_directory=True)
+    hidden_ways = [
+        cli.library / "library.sqlite3",
+        cli.library / "library.sqlite3-wal",  # which need not be there
+        tmp_path / "link" / "library.sqlite3",
+        cli.library / "vectors-1.json",
+    ]
+    for target in hidden_ways:
+        for command in (["backup"], ["export", "--to", "jsonl"]):
+            refused = cli(*command, "--force", target, expect=2)
+            assert "is a file of the library itself" in refused.stderr
+    cli.verify()
+    assert cli.status()["pictures"] == 12
+    cli("backup", cli.library)  # a name of its own in there is none of them
+    cli.index()
+    assert len(list(cli.library.glob("siglip-search-*.sqlite3"))) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes and links of POSIX")
+def test_backup_replaces_files_and_nothing_else(
+    cli: CommandLine, pictures: Path, tmp_path: Path
+) -> None:
+    cli.index(pictures)
+    os.mkfifo(tmp_path / "pipe")
+    refused = cli("backup", "--force", tmp_path / "pipe", expect=2)
+    assert "is no ordinary file" in refused.stderr
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    (tmp_path / "real").touch()
+    (tmp_path / "link").symlink_to("real")
+    cli("backup", "--force", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").stat().st_size > 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs links and XDG's folders")
+def test_purge_leaves_what_a_link_of_the_models_leads_to(
+    cli: CommandLine, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli.index(pictures)
+    elsewhere = tmp_path / "models of several programs"
+    elsewhere.mkdir()
+    (elsewhere / "mine").touch()
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    models = tmp_path / "data" / "siglip-search" / "models"
+    models.parent.mkdir(parents=True)
+    models.symlink_to(elsewhere, target_is_directory=True)
+    assert str(models) in cli("purge", "--yes").text
+    assert (elsewhere / "mine").exists()
+    assert not models.parent.exists()

@@ -185,3 +185,26 @@ def test_full_disk_is_one_line(indexed_gallery: CommandLine, form: str) -> None:
     done = indexed_gallery("export", "--to", form, "/dev/full", expect=2)
     assert done.stderr.startswith("siglip-search: /dev/full cannot be written: No space left")
     assert len(done.stderr.splitlines()) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_termination_leaves_nothing_half_written(
+    indexed_gallery: CommandLine, tmp_path: Path
+) -> None:
+    # The signal comes for certain while the file is open.
+    code = (
+        "import os, signal, sys; from siglip_search.engine import vector_export; "
+        "batches = vector_export.exported_batches; "
+        "vector_export.exported_batches = lambda *every: "
+        "(os.kill(os.getpid(), signal.SIGTERM) or batch for batch in batches(*every)); "
+        "from siglip_search.cli import main; sys.argv[0] = 'siglip-search'; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "export", "--to", "jsonl", tmp_path / "out.jsonl"],
+        env=indexed_gallery.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.strip()) == (130, "interrupted")
+    assert not list(tmp_path.glob("out*"))

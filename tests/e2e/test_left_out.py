@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from siglip_search.cli.index_cmd import print_summary
+from siglip_search.cli.index_summary import print_summary
 from siglip_search.ingest.report import IngestReport
 
 if TYPE_CHECKING:

@@ -1,0 +1,203 @@
+"""Where commands reach the daemon of a library: one a library, open to its user alone."""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import socket
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from siglip_search.errors import DaemonRunningError, PathError
+from siglip_search.service.address import hang_up, listen, uses_loopback
+from siglip_search.service.channel import Channel
+from siglip_search.service.client import connect
+from siglip_search.service.conversation import Conversation
+from siglip_search.service.messages import PROTOCOL, Greeting
+from siglip_search.service.version import installed_version, package_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from filelock import BaseFileLock
+
+    from siglip_search.service.address import Line
+    from siglip_search.service.served import Served
+
+_LOG = logging.getLogger(__name__)
+
+LOCK_NAME = "daemon.lock"
+# Long enough for a daemon that is just ending.
+_PATIENCE_SECONDS = 1.0
+
+# Conversations at a time; whoever comes then works alone.
+MAX_CONVERSATIONS = 32
+
+# For answers that are being made when the endpoint closes.
+CLOSING_SECONDS = 1.0
+
+
+class Endpoint:
+    """Takes the requests of commands and gives each to the daemon in a thread of its own.
+
+    Args:
+        directory: Folder of the library; made if it is not there.
+        served: The daemon.
+    """
+
+    def __init__(self, directory: Path, served: Served) -> None:
+        self._directory = directory
+        self._served = served
+        self._lock: BaseFileLock | None = None
+        self._line: Line | None = None
+        self._accepting: threading.Thread | None = None
+        self._version = installed_version()
+        self._conversations: dict[Conversation, threading.Thread] = {}
+        self._changed = threading.Condition()
+        self._is_closing = False
+        self._waking: socket.socket | None = None
+
+    def start(self) -> None:
+        """Take the daemon's lock of the library and begin to listen.
+
+        Raises:
+            DaemonRunningError: Another daemon has the lock.
+            PathError: There is no place for the lock or the socket.
+        """
+        self._take_lock()
+        try:
+            self._line = listen(self._directory)
+        except PathError:
+            self._release_lock()
+            raise
+        self._waking, woken = socket.socketpair()
+        self._accepting = threading.Thread(
+            target=self._accept, args=(woken,), name="endpoint", daemon=True
+        )
+        self._accepting.start()
+
+    def close(self) -> None:
+        """Stop listening, give answers in work a moment, break the rest off, release the lock.
+
+        Commands that wait for the daemon's end take this for it: it comes last.
+        """
+        with self._changed:
+            self._is_closing = True
+        if self._accepting is not None and self._waking is not None:
+            self._waking.close()
+            self._accepting.join()
+            self._accepting = None
+        if self._line is not None:
+            self._line.socket.close()
+            self._line = None
+            hang_up(self._directory)
+        self._end_conversations()
+        self._release_lock()
+
+    def _end_conversations(self) -> None:
+        deadline = time.monotonic() + CLOSING_SECONDS
+        for patient in (True, False):
+            with self._changed:
+                for conversation in self._conversations:
+                    if not (patient and conversation.is_answering):
+                        conversation.shut()
+                self._changed.wait_for(
+                    lambda: not self._conversations, max(0.1, deadline - time.monotonic())
+                )
+
+    def _take_lock(self) -> None:
+        from filelock import FileLock, Timeout
+
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            # Not per thread: whoever closes the endpoint may be another thread.
+            lock = FileLock(self._directory / LOCK_NAME, thread_local=False)
+            lock.acquire(timeout=_PATIENCE_SECONDS, poll_interval=0.05)
+        except Timeout:
+            other = connect(self._directory)
+            who = "another process" if other is None else f"process {other.pid}"
+            if other is not None:
+                other.close()
+            raise DaemonRunningError(
+                f"{who} looks after the library {self._directory} already",
+                hint="`siglip-search status` shows what it is doing.",
+            ) from None
+        except OSError as error:
+            raise PathError(
+                f"{self._directory / LOCK_NAME} cannot be made: {error.strerror or error}",
+                hint="Check the permissions of the library's folder, and the room on its disk.",
+            ) from error
+        self._lock = lock
+
+    def _release_lock(self) -> None:
+        if self._lock is not None:
+            # Only the lock counts; the file is removed so that a library of no pictures leaves
+            # no folder behind. Windows removes none that is open, and does not have to.
+            with suppress(OSError):
+                os.unlink(self._lock.lock_file)
+            self._lock.release()
+            self._lock = None
+
+    def _accept(self, woken: socket.socket) -> None:
+        assert self._line is not None
+        listening = self._line.socket
+        listening.setblocking(False)
+        with woken, selectors.DefaultSelector() as selector:
+            selector.register(listening, selectors.EVENT_READ)
+            selector.register(woken, selectors.EVENT_READ)
+            while not self._is_closing:
+                selector.select()
+                try:
+                    line, _ = listening.accept()
+                except BlockingIOError:
+                    continue  # woken, or whoever called has hung up again
+                except OSError as error:
+                    # Too many open files, say: those in use are given back before long.
+                    _LOG.warning("a command could not be let in: %s", error)
+                    time.sleep(0.1)
+                    continue
+                self._let_in(line)
+
+    def _let_in(self, line: socket.socket) -> None:
+        assert self._line is not None
+        with self._changed:
+            is_full = len(self._conversations) >= MAX_CONVERSATIONS
+        try:
+            is_welcome = not is_full and (uses_loopback() or _is_same_user(line))
+        except OSError:
+            is_welcome = False
+        if not is_welcome:
+            line.close()
+            return
+        conversation = Conversation(
+            Channel(line), self._served, self._greeting(), self._line.secret
+        )
+        thread = threading.Thread(
+            target=self._hold, args=(conversation,), name="conversation", daemon=True
+        )
+        with self._changed:
+            self._conversations[conversation] = thread
+        thread.start()
+
+    def _hold(self, conversation: Conversation) -> None:
+        try:
+            conversation.run()
+        finally:
+            with self._changed:
+                del self._conversations[conversation]
+                self._changed.notify_all()
+
+    def _greeting(self) -> Greeting:
+        is_current = installed_version() == self._version
+        return Greeting(
+            PROTOCOL, self._version, os.getpid(), package_folder() if is_current else ""
+        )
+
+
+def _is_same_user(line: socket.socket) -> bool:
+    from siglip_search.service.peer import is_same_user
+
+    return is_same_user(line)

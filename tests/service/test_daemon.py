@@ -1,0 +1,271 @@
+"""The daemon with a real library and real pictures, and what may stand in its way."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+
+from siglip_index import open_store
+from siglip_index.errors import DiskFullError
+from siglip_search import demo
+from siglip_search.engine.following import Follower
+from siglip_search.engine.indexing import IndexOptions
+from siglip_search.engine.library import Library
+from siglip_search.errors import DaemonRunningError
+from siglip_search.service.client import connect
+from siglip_search.service.daemon import Daemon, WatchOptions
+from siglip_search.service.journal import Journal
+from siglip_search.service.messages import IndexJob, Query
+from siglip_search.settings import Settings, log_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from siglip_search.ingest.report import IngestReport
+
+OPTIONS = IndexOptions(jobs=1)
+WATCH = WatchOptions(settle_seconds=0.2, min_free_bytes=0)
+
+
+class Running:
+    """A daemon in a thread of this process."""
+
+    def __init__(self, library: Path, *paths: Path, options: WatchOptions = WATCH) -> None:
+        self.settings = Settings(library=library, model="demo", device="cpu")
+        self.journal = Journal(library)
+        self.daemon = Daemon(
+            self.settings,
+            model="demo",
+            options=OPTIONS,
+            watch_options=options,
+            journal=self.journal,
+        )
+        self.paths = paths
+        self.error: BaseException | None = None
+        self.thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        try:
+            self.daemon.run(self.paths)
+        except BaseException as error:  # noqa: BLE001  # for the test to look at
+            self.error = error
+
+    def start(self) -> Running:
+        self.thread.start()
+        self.wait(lambda: connect_and_close(self.settings.library) or self.error)
+        return self
+
+    def wait(self, is_so: Callable[[], object], seconds: float = 30.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not is_so():
+            assert time.monotonic() < deadline, (self.daemon.state(), self.log())
+            time.sleep(0.02)
+
+    def is_doing(self, what: str) -> Callable[[], bool]:
+        return lambda: self.daemon.state().doing == what
+
+    def log(self) -> str:
+        file = log_file(self.settings.library)
+        return file.read_text() if file.exists() else ""
+
+    def end(self) -> None:
+        self.daemon.stop()
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+        self.journal.close()
+
+
+def connect_and_close(library: Path) -> bool:
+    client = connect(library)
+    if client is not None:
+        client.close()
+    return client is not None
+
+
+@pytest.fixture
+def run(tmp_path: Path, cleanup: Callable[[Callable[[], object]], None]) -> Callable[..., Running]:
+    def start(*paths: Path, options: WatchOptions = WATCH) -> Running:
+        running = Running(tmp_path / "library", *paths, options=options)
+        cleanup(running.end)
+        return running.start()
+
+    return start
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, picture in enumerate(sorted(demo.gallery_directory().rglob("*.jpg"))[:12]):
+        shutil.copy(picture, folder / f"{number:02}.jpg")
+    return folder
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """So many pictures that something can come in between."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(3):
+        for picture in sorted(demo.gallery_directory().rglob("*.jpg")):
+            content = picture.read_bytes()
+            comment = b"\xff\xfe\x00\x03" + str(number).encode()
+            name = f"{number}-{picture.parent.name}-{picture.name}"
+            (folder / name).write_bytes(content[:2] + comment + content[2:])
+    return folder
+
+
+def pictures_in(library: Path) -> int:
+    with Library(Settings(library=library)) as opened:
+        return opened.status().counts.pictures
+
+
+def test_a_job_that_is_handed_over_comes_before_a_long_look(
+    run: Callable[..., Running], many: Path, pictures: Path, tmp_path: Path
+) -> None:
+    running = run(many)
+    running.wait(lambda: running.daemon.state().done > 20)
+    client = connect(tmp_path / "library")
+    assert client is not None
+    events: list[dict[str, Any]] = []
+    report = client.index(IndexJob((str(pictures),), OPTIONS), events.append, threading.Event())
+    assert report["added"] == 12
+    assert {"progress", "committed"} <= {event["event"] for event in events}
+    assert "caught up:" not in running.log()
+
+    # What had been computed is kept, and no picture is embedded twice.
+    running.wait(lambda: "caught up:" in running.log())
+    running.wait(running.is_doing("idle"))
+    assert running.daemon.state().embedded == len(list(many.iterdir())) + 12
+
+
+def test_stopping_commits_what_is_computed_and_is_quick(
+    run: Callable[..., Running], many: Path, tmp_path: Path
+) -> None:
+    running = run(many)
+    running.wait(lambda: running.daemon.state().done > 40)
+    started = time.monotonic()
+    running.end()
+    assert time.monotonic() - started < 3
+    assert running.error is None
+    assert 40 <= pictures_in(tmp_path / "library") < len(list(many.iterdir()))
+
+
+def test_a_cancelled_job_gives_its_report_and_the_daemon_goes_on(
+    run: Callable[..., Running], many: Path, pictures: Path, tmp_path: Path
+) -> None:
+    running = run(pictures)
+    running.wait(running.is_doing("idle"))
+    client = connect(tmp_path / "library")
+    assert client is not None
+    stop = threading.Event()
+    report = client.index(IndexJob((str(many),), OPTIONS), lambda _: stop.set(), stop)
+    assert report["stopped"]
+    # Its folder is one of the library now, and so it is followed.
+    running.wait(lambda: running.daemon.state().embedded == len(list(many.iterdir())) + 12)
+
+
+def test_a_library_that_is_being_written_is_waited_for(
+    run: Callable[..., Running], pictures: Path, tmp_path: Path
+) -> None:
+    with open_store(tmp_path / "library", writable=True):
+        running = run(pictures)
+        running.wait(running.is_doing("waiting"))
+        why = running.daemon.state().why
+        assert why is not None
+        assert "is being written by" in why
+    running.wait(lambda: "caught up:" in running.log())
+    assert running.log().count("waiting for that") == 1
+
+
+def test_without_room_it_pauses_and_still_answers(
+    run: Callable[..., Running], pictures: Path, tmp_path: Path
+) -> None:
+    with Library(Settings(library=tmp_path / "library", device="cpu"), model="demo") as library:
+        library.index([pictures])
+    shutil.copy(pictures / "00.jpg", pictures / "copy.jpg")
+    running = run(options=replace(WATCH, min_free_bytes=10**18))
+    running.wait(running.is_doing("paused"))
+    client = connect(tmp_path / "library")
+    assert client is not None
+    reply = client.query(Query("anything", top_k=50, min_probability=0.0))
+    assert len(reply.answer.hits) == 12
+    assert not any(hit.copies for hit in reply.answer.hits)
+    assert "MB are free" in running.log()
+
+
+class Failing(Follower):
+    """A follower whose disk, or whose program, fails a number of times."""
+
+    errors: ClassVar[list[Exception]] = []
+
+    def index(self, *arguments: Any, **named: Any) -> IngestReport:
+        if self.errors:
+            raise self.errors.pop()
+        return super().index(*arguments, **named)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
+    errors: list[Exception] = []
+    monkeypatch.setattr(Failing, "errors", errors)
+    monkeypatch.setattr("siglip_search.service.daemon.Follower", Failing)
+    return errors
+
+
+def test_after_a_failure_of_the_disk_it_tries_again(
+    run: Callable[..., Running], pictures: Path, failing: list[Exception]
+) -> None:
+    failing += [DiskFullError("no space is left", hint="Make room."), OSError(5, "EIO")]
+    running = run(pictures)
+    running.wait(lambda: "caught up:" in running.log())
+    assert "no space is left; trying again in 4 s" in running.log()
+
+
+def test_a_defect_ends_it_and_lets_go_of_the_library(
+    run: Callable[..., Running], pictures: Path, tmp_path: Path, failing: list[Exception]
+) -> None:
+    failing.append(ZeroDivisionError("a defect"))
+    running = run(pictures)
+    running.thread.join(30)
+    assert isinstance(running.error, ZeroDivisionError)
+    assert connect(tmp_path / "library") is None
+    assert run(pictures).error is None
+
+
+def test_two_daemons_do_not_share_a_library(run: Callable[..., Running], pictures: Path) -> None:
+    running = run(pictures)
+    second = Running(running.settings.library)
+    second.thread.start()
+    second.thread.join(30)
+    second.journal.close()
+    assert isinstance(second.error, DaemonRunningError)
+
+
+def test_idle_models_leave_the_memory(
+    run: Callable[..., Running], pictures: Path, tmp_path: Path
+) -> None:
+    running = run(pictures, options=replace(WATCH, idle_unload_seconds=0.5))
+    running.wait(lambda: "caught up:" in running.log())
+    client = connect(tmp_path / "library")
+    assert client is not None
+    client.query(Query("anything"))
+    assert running.daemon.state().towers_warm
+    running.wait(lambda: not running.daemon.state().towers_warm)
+    shutil.copy(sorted(demo.gallery_directory().rglob("*.jpg"))[50], pictures / "new.jpg")
+    running.wait(lambda: running.daemon.state().embedded == 13)
+
+
+def test_a_hangup_has_everything_looked_through(
+    run: Callable[..., Running], pictures: Path
+) -> None:
+    running = run(pictures)
+    running.wait(lambda: "caught up:" in running.log())
+    running.daemon.look_again()
+    running.wait(lambda: "looked through all folders" in running.log())
