@@ -21,6 +21,8 @@ def main() -> int:
     parser.add_argument("tag")
     parser.add_argument("dist", type=Path)
     arguments = parser.parse_args()
+    if not arguments.dist.is_dir():
+        parser.error(f"there is no folder {arguments.dist}: python -m build --outdir dist .")
     problems = find_problems(
         arguments.tag,
         [path.name for path in arguments.dist.iterdir()],

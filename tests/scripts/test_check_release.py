@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,3 +48,14 @@ def test_what_disagrees_is_named(
     values = {"tag": "v0.2.0", "files": FILES, "pyproject": PYPROJECT, "changelog": CHANGELOG}
     (problem,) = check_release.find_problems(**(values | change))
     assert said in problem
+
+
+def test_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "v0.2.0", tmp_path / "dist"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert f"there is no folder {tmp_path / 'dist'}" in done.stderr
