@@ -45,6 +45,13 @@ class Place:
             "PYTHONWARNINGS": "error",
         }
 
+    def embeddings(self) -> int:
+        """Return how many pictures were embedded."""
+        try:
+            return self.record.stat().st_size // counted_command.DIGEST_BYTES
+        except FileNotFoundError:
+            return 0
+
     def embedded(self) -> list[bytes]:
         """Return a digest of every picture that was embedded, in order."""
         size = counted_command.DIGEST_BYTES

@@ -123,7 +123,7 @@ def placeholders(tree: Tree) -> None:
     tree.ignored(f"{folder}/.letter.pages.icloud", "no picture", b"bplist00")
     made = shots.shot(tree)
     tree.picture(f"{folder}/IMG_4.jpg", made.content, facts=made.facts)
-    tree.write(f"{folder}/IMG_4.jpg.nextcloud", b" ", "unseen", "its picture is here")
+    tree.ignored(f"{folder}/IMG_4.jpg.nextcloud", "its picture is here", b" ")
     # Were one of these opened, it would be a picture like others: what is behind it is not looked
     # at, and what is missing there are holes.
     for number, mark in enumerate(placeholder_marks()):

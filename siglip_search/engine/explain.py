@@ -45,7 +45,7 @@ class Explanation:
         taken: Whether it is in the library after the run or, of a folder, is looked into.
         rule: What decides, in a word: "not-indexed", "hidden", "default", "ignore-file",
             "exclude", "unreadable", "name", "content", "not-regular", "resource-fork",
-            "linked", "missing-extra", "online-only", "known-failure", "companion", "new",
+            "linked", "stub", "missing-extra", "online-only", "known-failure", "companion", "new",
             "changed", "moved", "returned", "unchanged", "not-embedded" or "folder".
         reason: The same in a sentence.
         root: The indexed folder that it lies in, None if it lies in none.
@@ -278,6 +278,9 @@ class _Explainer:
         # With what lies beside it, which it may belong to.
         beside = [file for file in self._known(folder) if file.path.rpartition(b"/")[0] == folder]
         scanned = self._scanned(folder, beside, subfolders=False)
+        if path != self._within and any(file.path == path for file in scanned.files):
+            here = os.fsdecode(join(self._root.path, path))
+            return self._left_out("stub", f"it stands for {here}, which is here")
         plan = self._plan(scanned, beside, folder)
         for part, (rule, reason) in _BY_PLAN.items():
             if any(file.path == path for file in getattr(plan, part)):

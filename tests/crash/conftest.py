@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 from crash.watched_command import FailingDisk, WatchedCommand, add_drawing
 from installed_command import CommandLine
+from small_disks import SmallDisk, mounted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -55,3 +56,17 @@ def failing_disk(tmp_path: Path) -> FailingDisk:
         return FailingDisk(folder)
     except subprocess.CalledProcessError as error:
         pytest.skip(f"the compiler makes no failing disk: {error.stderr!r}")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A file system of 4 MiB."""
+    with mounted(tmp_path / "disk", "4m") as path:
+        yield SmallDisk(path)
+
+
+@pytest.fixture
+def roomy_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with a little more room than the daemon wants to be free."""
+    with mounted(tmp_path / "disk", "560m") as path:
+        yield path

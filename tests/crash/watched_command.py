@@ -95,6 +95,13 @@ class WatchedCommand:
         self._listening.join()
 
 
+def wait_until(is_so: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def found(cli: CommandLine) -> list[str]:
     """Return everything that the library finds, by a question."""
     paths = cli.paths("anything", "--min-probability", "0", "-n", "10000", "--all-files")

@@ -141,7 +141,7 @@ def test_explanation_of_each_file_is_the_truths(indexed: Indexed) -> None:
     rules = {
         "companion": {"companion"},
         "online-only": {"online-only"},
-        "ignored": {"name", "content", "not-regular", "missing-extra"},
+        "ignored": {"name", "content", "not-regular", "missing-extra", "stub"},
         "failed": {"known-failure"},
         "left-out": {"hidden", "default", "ignore-file"},
     }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from siglip_search import demo, open_library
-from siglip_search.cli.index_cmd import _tell_estimate
+from siglip_search.cli.index_listener import _tell_estimate
 from siglip_search.engine import indexing
 from siglip_search.engine.cheaper_choices import Choice, RunCost, cheaper_choices
 from siglip_search.engine.chosen_model import all_installed, model_called

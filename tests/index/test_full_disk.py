@@ -15,7 +15,7 @@ from siglip_index.verify import verify
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import SmallDisk
+    from small_disks import SmallDisk
 
 WIDE = Space("wide", 768, "wide")
 

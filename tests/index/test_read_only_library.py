@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from conftest import SmallDisk
+    from small_disks import SmallDisk
 
 
 def found(store: object) -> int:

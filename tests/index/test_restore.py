@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import SmallDisk
+    from small_disks import SmallDisk
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ from siglip_index.records import Fingerprint, StoreCounts, Where
 from siglip_index.verify import verify
 
 if TYPE_CHECKING:
-    from conftest import SmallDisk
+    from small_disks import SmallDisk
 
     from siglip_index.local_store import LocalStore
 
