@@ -78,7 +78,7 @@ def play_library(
 def table(outcomes: list[Outcome]) -> list[str]:
     """Return the rounds by what was killed and when."""
     lines = [
-        "| killed | when | kills | moment met | embedded | lost, most in one kill "
+        "| killed | when | kills | moment met | embedded | again, most in one kill "
         "| acknowledged, most |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]

@@ -277,9 +277,11 @@ class Pipeline:
         except TryAgainError as error:
             entry = work.entry(never_up_to_date(work.seen.fingerprint))
             self._fail(entry, Failure(work.path, str(error), try_again=True))
-        except KilledWorkerError as error:
-            self._try_at_the_end(work, str(error))
         except UnreadablePictureError as error:
+            # What took too long would do so twice more, and others wait meanwhile.
+            if isinstance(error, KilledWorkerError) and not error.was_late:
+                self._try_at_the_end(work, str(error))
+                return None
             self._fail(self._without_raws(work).entry(), Failure(work.path, str(error)))
         return None
 

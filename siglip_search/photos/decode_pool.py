@@ -212,7 +212,7 @@ class DecodePool:
         with self._turns.shared():
             outcome, worker = self._serve(job, worker)
         if isinstance(outcome, NeedsMemoryError) or (
-            isinstance(outcome, KilledWorkerError) and outcome.may_need_memory
+            isinstance(outcome, KilledWorkerError) and not outcome.was_late
         ):
             with self._turns.alone():
                 outcome, worker = self._serve(replace(job, is_alone=True), worker)
@@ -242,7 +242,7 @@ class DecodePool:
                 self._let_go(worker)
                 if self._cancelled:
                     return CancelledError(), None
-                return KilledWorkerError(str(death), may_need_memory=not was_late), None
+                return KilledWorkerError(str(death), was_late=was_late), None
             else:
                 if worker.is_killed:
                     # The outcome came just before the time was up.

@@ -131,13 +131,13 @@ class KilledWorkerError(UnreadablePictureError):
     """The picture's worker died over it, or had to be killed.
 
     Attributes:
-        may_need_memory: It was not for its time: some decoders do not look whether they got the
-            memory that they asked for.
+        was_late: It had to, because it took too long. Otherwise it may have needed more memory:
+            some decoders do not look whether they got what they asked for.
     """
 
-    def __init__(self, reason: str, *, may_need_memory: bool) -> None:
+    def __init__(self, reason: str, *, was_late: bool) -> None:
         super().__init__(reason)
-        self.may_need_memory = may_need_memory
+        self.was_late = was_late
 
 
 class WorkerDiedError(Exception):

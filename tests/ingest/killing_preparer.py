@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class MarksItsPictures:
     """A preparation that ends its process over pictures that are marked by their width.
 
-    Those of 11 pixels end it always, those of 13 until it has been ended twice.
+    Those of 11 pixels end it always, those of 13 until it has been ended twice; those of 17 take
+    longer than any limit.
     """
 
     def __init__(self, notes: Path) -> None:
@@ -30,6 +31,9 @@ class MarksItsPictures:
         if image.width == 13:
             kills = len(list(self.notes.iterdir())) < 2
             (self.notes / str(time.monotonic_ns())).touch()
+        if image.width == 17:
+            (self.notes / str(time.monotonic_ns())).touch()
+            time.sleep(600)
         if kills:
             os.kill(os.getpid(), signal.SIGKILL)
         return np.asarray(image.resize((4, 4)))

@@ -267,3 +267,34 @@ def test_picture_that_kills_its_process_three_times_is_quarantined(
         assert not failure.try_again
     assert sorted(committed) == [bytes(folder / "never.bmp"), bytes(folder / "twice.bmp")]
     assert len(list(notes.iterdir())) == 3
+
+
+def test_picture_that_takes_too_long_is_not_waited_for_again(
+    store: LocalStore, tmp_path: Path
+) -> None:
+    folder, notes = tmp_path / "shots", tmp_path / "notes"
+    folder.mkdir()
+    notes.mkdir()
+    for name, width in (("endless.bmp", 17), ("quick.bmp", 20)):
+        Image.new("RGB", (width, 20), (width * 9, 1, 2)).save(folder / name)
+    with store.write() as writer:
+        writer.ensure_space(SPACE)
+        root = writer.ensure_root(bytes(folder), None)
+    plans = [RootPlan(root, plan_changes([], scan(root.path, ScanRules())))]
+    limits = DecodeLimits(max_seconds=1.0)
+    pipeline = Pipeline(
+        store,
+        SPACE,
+        MeanColourTower(),
+        DecodePool(MarksItsPictures(notes), workers=1, limits=limits, min_side=4),
+        record_without_reading(store, plans),
+        decode_workers=1,
+        embed_threads=1,
+        stop=threading.Event(),
+    )
+    report = pipeline.run(plans)
+    (failure,) = report.failures
+    assert failure.path == bytes(folder / "endless.bmp")
+    assert not failure.reason.startswith("quarantined")
+    assert report.added == 1
+    assert len(list(notes.iterdir())) == 1
