@@ -62,3 +62,7 @@ class SettingsError(SiglipSearchError):
 
 class DaemonRunningError(SiglipSearchError):
     """A daemon looks after this library already."""
+
+
+class ServiceError(SiglipSearchError):
+    """The system's service manager is not there, or refused what was asked of it."""

@@ -157,7 +157,8 @@ def as_store_error(
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return CorruptLibraryError(
                 f"the database of {what} is damaged ({error})",
-                hint="Restore the folder from a backup, or move it away and index again.",
+                hint="`siglip-search restore` puts a backup in its place; without one, move the "
+                "folder away and index again.",
             )
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return LibraryBusyError(

@@ -160,7 +160,12 @@ class ReaderPool:
             frozen = _Source(f"{self._path.as_uri()}?mode=ro&immutable=1", guard)
         else:
             frozen = self._copy(guard)
-        self._check(frozen)
+        try:
+            self._check(frozen)
+        except BaseException:
+            if frozen.copy is not None:
+                frozen.copy.cleanup()
+            raise
         return frozen
 
     def _copy(self, guard: _Stamp) -> _Source:

@@ -68,13 +68,15 @@ def main() -> None:
 
     0 match or done, 1 no match, 2 error, 130 interrupted, 141 the reader of the output went away.
     """
+    # Python without a console window (pythonw, as the scheduled task runs it) has neither.
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A character that the terminal cannot show is no reason to fail.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = _run()
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         code = EXIT_ERROR

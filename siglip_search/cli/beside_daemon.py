@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from siglip_search.ingest.report import IngestReport
 
 
+# A question can do without a daemon that is slow to greet. Whoever wants to write would be refused
+# while it writes, and a machine under load may take its time.
+GREETING_SECONDS = 5.0
+
+
 @contextmanager
 def daemon_aside(directory: Path) -> Iterator[None]:
     """Have the daemon of a library leave it alone while the body runs; it goes on afterwards.
@@ -24,7 +29,7 @@ def daemon_aside(directory: Path) -> Iterator[None]:
     Args:
         directory: Folder of the library.
     """
-    daemon = connect(directory)
+    daemon = connect(directory, greeting_seconds=GREETING_SECONDS)
     if daemon is None:
         yield
         return
@@ -56,7 +61,7 @@ def index_in_daemon(
     from siglip_search.service.messages import IndexJob, report_from_object
     from siglip_search.typed_paths import absolute_path
 
-    daemon = connect(directory)
+    daemon = connect(directory, greeting_seconds=GREETING_SECONDS)
     if daemon is None:
         return None
     with daemon:
@@ -65,18 +70,23 @@ def index_in_daemon(
         # The daemon has a working directory of its own.
         job = IndexJob(tuple(str(absolute_path(path)) for path in paths), options)
         try:
-            report = daemon.index(job, lambda event: tell(event, listener), stop)
-            return report_from_object(report)
+            report = report_from_object(
+                daemon.index(job, lambda event: tell(event, listener), stop)
+            )
         except (DaemonUnavailableError, ValueError):
             if stop.is_set():
                 raise KeyboardInterrupt from None  # both were told to end
             say("the daemon does not answer any more; going on without it")
             return None
+    if report.stopped and not stop.is_set():
+        say("the daemon has been stopped; going on without it")
+        return None
+    return report
 
 
 def stop_daemon(directory: Path) -> None:
     """Have the daemon of a library end, if there is one, and wait until it has."""
-    daemon = connect(directory)
+    daemon = connect(directory, greeting_seconds=GREETING_SECONDS)
     if daemon is None:
         return
     with suppress(DaemonUnavailableError):  # it has ended already

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import re
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,7 @@ from siglip_search.cli.console import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from siglip_search.engine.doctor import Section
     from siglip_search.engine.doctor_finding import Finding, Subject, Verdict
@@ -28,6 +31,11 @@ if TYPE_CHECKING:
 
 _COLOURS: dict[Verdict, str] = {"good": "green", "note": "yellow", "bad": "red"}
 _WATCHER_SECONDS = 10.0
+
+# The commands of remedies that concern one library; `siglip-search[raw]` and the like are none.
+_COMMAND = re.compile(
+    r"\bsiglip-search (?=(?:forget|index|prune|roots|service|status|verify|watch)\b)"
+)
 
 
 @click.command()
@@ -55,12 +63,15 @@ def doctor(context: click.Context, show_all: bool, as_json: bool) -> None:
         subject = dataclasses.replace(subject, watcher_pid=client.pid)
     look = functools.partial(_look_at_watcher, client=client)
     watcher = Check(WATCHING, "watcher", look, _WATCHER_SECONDS)
+    named = subject.directory if library is not None else None
     if as_json:
-        sections = examine(subject, more=[watcher])
+        sections = [_for_library(section, named) for section in examine(subject, more=[watcher])]
         print_json(_as_object(subject, sections))
     else:
         sections = examine(
-            subject, more=[watcher], on_section=lambda section: _print(section, show_all=show_all)
+            subject,
+            more=[watcher],
+            on_section=lambda section: _print(_for_library(section, named), show_all=show_all),
         )
         print(_summary(sections, show_all=show_all))
     if _having(sections, "bad"):
@@ -97,7 +108,8 @@ def _look_at_watcher(_: Subject, client: DaemonClient | None) -> Iterable[Findin
     runs = f"process {client.pid}, version {client.version}"
     if not client.same_version:
         remedy = (
-            "Stop it and start it anew: siglip-search service stop; siglip-search service start"
+            "siglip-search service stop; siglip-search service start (or Ctrl-C where it runs in a "
+            "terminal, and siglip-search watch)"
         )
         return [Finding("watcher", "note", f"{runs}: not the version of this command", remedy)]
     try:
@@ -107,6 +119,20 @@ def _look_at_watcher(_: Subject, client: DaemonClient | None) -> Iterable[Findin
     if state.why is not None:
         return [Finding("watcher", "note", f"{runs}, {state.doing}: {state.why}")]
     return [Finding("watcher", "good", f"{runs}, {state.doing}")]
+
+
+def _for_library(section: Section, directory: Path | None) -> Section:
+    """Return a section whose commands name the library, as the doctor was told it."""
+    if directory is None:
+        return section
+    with_library = f"siglip-search --library {shlex.quote(str(directory))} "
+    findings = tuple(
+        dataclasses.replace(finding, remedy=_COMMAND.sub(lambda _: with_library, finding.remedy))
+        if finding.remedy
+        else finding
+        for finding in section.findings
+    )
+    return dataclasses.replace(section, findings=findings)
 
 
 def _print(section: Section, *, show_all: bool) -> None:

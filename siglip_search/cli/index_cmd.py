@@ -130,6 +130,8 @@ def index(
     """
     if as_json and json_events:
         raise click.UsageError("Choose one of --json and --json-events.")
+    if explain is not None and json_events:
+        raise click.UsageError("--explain prints no events; it goes with --json.")
     library = chosen_library(model=model, device=device)
     options = library.index_options()
     options = dataclasses.replace(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import click
 
 from siglip_search.cli.beside_daemon import stop_daemon
-from siglip_search.cli.console import chosen_library, library_option, shown
+from siglip_search.cli.console import chosen_library, library_option, say, shown
 from siglip_search.engine.purge import purge as purge_everything
 from siglip_search.engine.purge import what_purge_removes
+from siglip_search.errors import ServiceError
+from siglip_search.service.installation import supervisor_here
+from siglip_search.service.units import library_words, unit_of
 
 
 @click.command()
@@ -32,3 +37,8 @@ def purge(yes: bool) -> None:
     stop_daemon(library)
     purge_everything(library)
     print("deleted")
+    with suppress(ServiceError):  # a system for which we know no service
+        unit = unit_of(library)
+        if supervisor_here().file(unit).exists():
+            words = shown(library_words(unit))
+            say(f"its service is still installed: siglip-search service uninstall{words}")

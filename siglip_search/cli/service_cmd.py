@@ -21,10 +21,11 @@ from siglip_search.cli.console import (
     say,
     shown,
 )
+from siglip_search.errors import ServiceError
 from siglip_search.service import installation
 from siglip_search.service.log_tail import following_lines, last_lines
-from siglip_search.service.programs import NOT_FOUND, ServiceError
-from siglip_search.service.units import unit_of
+from siglip_search.service.programs import run_program
+from siglip_search.service.units import library_words, unit_of
 from siglip_search.settings import log_file
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def install(force: bool, dry_run: bool) -> None:
     print(f"{unit.name} is enabled and starts now")
     for line in supervisor.advice(unit):
         say(shown(line))
-    say(f"next: siglip-search service status{_library_words(unit)}")
+    say(f"next: siglip-search service status{shown(library_words(unit))}")
 
 
 @service.command()
@@ -160,7 +161,10 @@ def logs(follow: bool, lines: int) -> None:
     """Show what the service said: systemd's journal, or the log in the library's folder."""
     unit, supervisor = _unit(), installation.supervisor_here()
     command = supervisor.log_command(unit, lines=lines, follow=follow)
-    if command is not None and _show(command):
+    # The journal may be kept from this user, or not be kept at all; journalctl calls that success.
+    newest = supervisor.log_command(unit, lines=1, follow=False)
+    if command is not None and newest is not None and run_program(newest).output.strip():
+        _show(command)
         return
     log = log_file(unit.library)
     try:
@@ -172,7 +176,7 @@ def logs(follow: bool, lines: int) -> None:
     except FileNotFoundError:
         raise ServiceError(
             f"there is no log yet: {log}",
-            hint=f"Start the service: siglip-search service start{_library_words(unit)}",
+            hint=f"Start the service: siglip-search service start{shown(library_words(unit))}",
         ) from None
     except OSError as error:
         if error.filename is None:  # not the log: the output's reader went away
@@ -184,12 +188,6 @@ def _unit() -> Unit:
     return unit_of(chosen_library().directory)
 
 
-def _library_words(unit: Unit) -> str:
-    """Return what has to be typed for this library, with a space before it."""
-    directory = (click.get_current_context().obj or {}).get("library")
-    return "" if directory is None else f" --library {shown(str(unit.library))}"
-
-
 def _print_steps(steps: Sequence[Step]) -> None:
     print("# commands")
     for step in steps:
@@ -199,7 +197,7 @@ def _print_steps(steps: Sequence[Step]) -> None:
 def _print_state(unit: Unit, state: UnitState, file: Path) -> None:
     if not state.installed:
         print(f"{unit.name} is not installed")
-        say(f"next: siglip-search service install{_library_words(unit)}")
+        say(f"next: siglip-search service install{shown(library_words(unit))}")
         return
     words = "running" if state.running else "not running"
     if state.pid is not None:
@@ -216,22 +214,18 @@ def _print_state(unit: Unit, state: UnitState, file: Path) -> None:
         print(f"state: {shown(state.detail)}")
     print(f"file: {shown(str(file))}")
     if not state.running:
-        say(f"next: siglip-search service logs{_library_words(unit)}")
+        say(f"next: siglip-search service logs{shown(library_words(unit))}")
 
 
 def _ending(exit_status: int) -> str:
     return f"signal {-exit_status}" if exit_status < 0 else f"exit status {exit_status}"
 
 
-def _show(command: Sequence[str]) -> bool:
-    """Run a command that writes to our output; return whether there was one to run."""
+def _show(command: Sequence[str]) -> None:
+    """Run a command that writes to our output."""
     sys.stdout.flush()
-    try:
-        # Ctrl-C reaches it too, and ends it first.
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, check=False)  # noqa: S603
-    except FileNotFoundError:
-        return False
-    return done.returncode != NOT_FOUND
+    # Ctrl-C reaches it too, and ends it first.
+    subprocess.run(command, stdin=subprocess.DEVNULL, check=False)  # noqa: S603
 
 
 def _print_lines(lines: Sequence[bytes]) -> None:

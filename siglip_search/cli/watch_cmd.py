@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from siglip_index.errors import StoreError
 from siglip_search.cli.console import (
     EXIT_INTERRUPTED,
     chosen_library,
@@ -25,7 +26,7 @@ from siglip_search.cli.model_choice import agree_to_another_version, offer_model
 from siglip_search.cli.progress import ProgressLine
 from siglip_search.engine.chosen_model import AnotherVersionError
 from siglip_search.engine.indexing import IndexListener
-from siglip_search.errors import NoModelError
+from siglip_search.errors import NoModelError, SiglipSearchError
 from siglip_search.ingest.pace import ON_BATTERY
 from siglip_search.service.daemon import Daemon, WatchOptions
 from siglip_search.service.journal import Journal
@@ -134,6 +135,7 @@ def watch(
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
     lower_priority(nice)
     shows_progress = sys.stderr.isatty() and not (json_logs or quiet)
+    has_failed = False
     with Journal(library.directory, json_lines=json_logs, level=level) as journal:
         daemon = Daemon(
             chosen_settings(device=device),
@@ -144,7 +146,18 @@ def watch(
             shown=partial(_progress, enabled=shows_progress),
         )
         with _obeying_signals(daemon), _defects_of_threads_told(journal):
-            daemon.run(paths)
+            try:
+                daemon.run(paths)
+            except (SiglipSearchError, StoreError):
+                raise
+            except Exception as error:
+                if not json_logs:
+                    raise
+                # Whoever reads objects would stumble over a traceback in plain text.
+                journal.error(f"the daemon failed: {error}", trace=error)
+                has_failed = True
+    if has_failed:
+        click.get_current_context().exit(1)  # as Python does with a defect
 
 
 def _model_for_indexing(library: Library, model: str | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import stat
 import sys
@@ -79,10 +80,10 @@ def look_at_runtime_folder(subject: Subject) -> Iterable[Finding]:
         return [finding]
     if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
         what = f"{folder} belongs to another user: a watcher cannot be asked"
-        return [Finding("runtime folder", "bad", what, f"sudo rm -r '{folder}'")]
+        return [Finding("runtime folder", "bad", what, f"sudo rm -r {shlex.quote(str(folder))}")]
     if os.name == "posix" and stat.S_IMODE(status.st_mode) & 0o077:
         what = f"{folder} can be looked into by other users"
-        return [Finding("runtime folder", "note", what, f"chmod 700 '{folder}'")]
+        return [Finding("runtime folder", "note", what, f"chmod 700 {shlex.quote(str(folder))}")]
     return [finding]
 
 
@@ -184,4 +185,5 @@ def _remedy(folder: Path, *, whole: bool = False) -> str:
         )
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
         return f"{folder} lies on a read-only file system: choose another place."
-    return f"sudo chown {'-R ' if whole else ''}\"$(id -un)\" '{folder}' && chmod u+rwX '{folder}'"
+    quoted = shlex.quote(str(folder))
+    return f'sudo chown {"-R " if whole else ""}"$(id -un)" {quoted} && chmod u+rwX {quoted}'

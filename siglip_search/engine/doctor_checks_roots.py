@@ -132,8 +132,22 @@ def _refused(name: str, error: OSError) -> Finding:
     if confined is not None:
         return Finding(name, "bad", what, confined)
     if error.errno in {errno.EPERM, errno.EACCES}:
-        return Finding(name, "bad", what, f"sudo chmod o+rX {shlex.quote(name)}, or ask its owner.")
+        return Finding(name, "bad", what, _how_to_be_let_in(name))
     return Finding(name, "bad", what, "Look at the disk or share that it lies on.")
+
+
+def _how_to_be_let_in(name: str) -> str:
+    """Return what lets this user in, and nobody else."""
+    quoted = shlex.quote(name)
+    try:
+        is_own = hasattr(os, "geteuid") and os.lstat(name).st_uid == os.geteuid()
+    except OSError:
+        is_own = False
+    if is_own:
+        return f"chmod u+rX {quoted}"
+    if sys.platform == "linux":
+        return f'sudo setfacl -R -m "u:$(id -un):rX" {quoted}, or ask its owner.'
+    return "Ask the owner of the folder for leave to read it."
 
 
 def _remarks(path: bytes) -> list[str]:

@@ -6,10 +6,12 @@ import os
 from typing import TYPE_CHECKING, Self
 
 from siglip_index import open_store
+from siglip_index.database import DATABASE_NAME
 from siglip_index.locations import relative_to
 from siglip_search.engine.kept_towers import KeptTowers
 from siglip_search.engine.library import Library
 from siglip_search.engine.looks import look_at
+from siglip_search.engine.relocation import RootPlaces
 from siglip_search.ingest.report import IngestReport
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from siglip_index.records import Root
     from siglip_search.engine.indexing import IndexListener, IndexOptions
+    from siglip_search.engine.relocation import Relocation
     from siglip_search.photos.settling import Look
     from siglip_search.settings import Settings
 
@@ -62,7 +65,8 @@ class Follower:
         return self._towers.ran_on
 
     def roots(self) -> list[Root]:
-        """Return the indexed folders; none where there is no library yet."""
+        """Return the indexed folders; none where there is no library, or none any more."""
+        self._close_if_gone()
         return self._library.roots()
 
     def index(
@@ -134,6 +138,23 @@ class Follower:
         finally:
             store.close(write_snapshot=False)
 
+    def recognise_roots(self) -> list[Relocation]:
+        """Note which indexed folders are at another place now, such as drives mounted elsewhere.
+
+        Costs little; no picture is read.
+
+        Raises:
+            LibraryBusyError: Another process is writing.
+            StoreError: The library cannot be read or written.
+        """
+        if not self.roots():
+            return []
+        store = open_store(self._library.directory, writable=True)
+        try:
+            return RootPlaces(store, self._library.directory).recognise()
+        finally:
+            store.close(write_snapshot=False)
+
     def write_snapshot(self) -> int:
         """Write the snapshots that are due, so that the next start is quick; return how many.
 
@@ -143,6 +164,7 @@ class Follower:
             LibraryBusyError: Another process is writing.
             DiskFullError: There is no room; nothing is lost and the former ones stay in force.
         """
+        self._close_if_gone()
         generation = self._library.generation()
         if generation is None or generation == self._snapshot_of:
             return 0
@@ -157,6 +179,15 @@ class Follower:
     def unload(self) -> None:
         """Let the picture tower go, once no run uses it; the next run that needs it opens it."""
         self._towers.unload()
+
+    def _close_if_gone(self) -> None:
+        """Close a library that was deleted or went away with its drive.
+
+        It stays readable as long as it is open, and what writes next would put an empty one in its
+        place.
+        """
+        if not (self._library.directory / DATABASE_NAME).exists():
+            self._library.close()
 
     def close(self) -> None:
         """Release everything; it may be used again afterwards."""

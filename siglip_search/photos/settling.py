@@ -116,7 +116,9 @@ class Settling:
         self._clock = clock
         self._waiting: dict[bytes, _Waiting] = {}
         self._later: dict[bytes, float] = {}
+        self._later_folders: dict[bytes, float] = {}
         self._tries: dict[bytes, tuple[int, float]] = {}
+        self._sift_tries_at = -math.inf
         self._next_at = math.inf
         self._is_woken = False
         self._changed = threading.Condition()
@@ -138,10 +140,20 @@ class Settling:
         """
         self._note(path, closed=False, deep=True)
 
-    def try_later(self, path: bytes) -> None:
-        """Ask for a path again after 2 s, twice as long each time in a row, at most 10 minutes."""
+    def try_later(self, path: bytes) -> int | None:
+        """Ask for a path again after 2 s, twice as long each time in a row, at most 10 minutes.
+
+        Returns:
+            How many times in a row that has been asked for; None if there are too many paths to
+            count: its folder is asked for after 10 minutes.
+        """
         now = self._clock()
         with self._changed:
+            if path not in self._tries and self._has_too_many_tries(now):
+                # So much fails, a drive say, that it would be tried all the time.
+                at = now + _LAST_RETRY_SECONDS
+                self._expect(self._later_folders.setdefault(os.path.dirname(path), at))
+                return None
             tries, last = self._tries.get(path, (0, now))
             # What went well for long starts anew.
             tries = 0 if now - last > 2 * _LAST_RETRY_SECONDS else tries
@@ -149,9 +161,8 @@ class Settling:
             pause = min(_FIRST_RETRY_SECONDS * 2.0 ** min(tries, 20), _LAST_RETRY_SECONDS)
             self._tries[path] = tries + 1, now + pause
             self._later[path] = now + pause
-            if len(self._tries) > 2 * self._max_paths:
-                self._forget_old_tries(now)
             self._expect(now + pause)
+            return tries + 1
 
     def due(self) -> list[Look]:
         """Hand over what is quiet, each place once and none that lies below a deep look."""
@@ -160,6 +171,9 @@ class Settling:
             late = [path for path, at in self._later.items() if at <= now]
             for path in late:
                 del self._later[path]
+            late_folders = [path for path, at in self._later_folders.items() if at <= now]
+            for path in late_folders:
+                del self._later_folders[path]
             to_read = [
                 (path, waiting, waiting.check_at)
                 for path, waiting in self._waiting.items()
@@ -174,10 +188,11 @@ class Settling:
                 if self._waiting.get(path) is waiting and is_untouched:
                     self._judge(waiting, reading, now)
             quiet = self._take_quiet(now)
-            self._next_at = min(
-                self._next_reading_at(now), min(self._later.values(), default=math.inf)
-            )
-        looks = [look for path, reading in readings for look in _looks(path, reading, deep=False)]
+            later = min(self._later.values(), default=math.inf)
+            later_folders = min(self._later_folders.values(), default=math.inf)
+            self._next_at = min(self._next_reading_at(now), later, later_folders)
+        looks = [Look(path, subfolders=False) for path in late_folders]
+        looks += [look for path, reading in readings for look in _looks(path, reading, deep=False)]
         for path, waiting in quiet:
             looks.extend(_looks(path, _read(path), deep=waiting.deep))
         return _without_covered(looks)
@@ -202,7 +217,7 @@ class Settling:
     def __len__(self) -> int:
         """Return how many paths are waiting, those for later included."""
         with self._changed:
-            return len(self._waiting) + len(self._later)
+            return len(self._waiting) + len(self._later) + len(self._later_folders)
 
     def _note(self, path: bytes, *, closed: bool | None, deep: bool) -> None:
         now = self._clock()
@@ -213,7 +228,7 @@ class Settling:
             if waiting is None:
                 # The first reading comes early, so that one event alone costs little more than
                 # one pause.
-                check_at = self._on_grid(now + self._settle * _CLOSED_PART)
+                check_at = self._on_grid(now + (0.0 if closed else self._settle * _CLOSED_PART))
                 self._waiting[path] = _Waiting(now, pause, check_at, deep)
                 if len(self._waiting) > self._max_paths:
                     self._merge_deepest(now)
@@ -222,7 +237,10 @@ class Settling:
             else:
                 if closed is not None:
                     waiting.pause = pause
-                waiting.check_at = check_at = self._on_grid(now + waiting.pause)
+                if closed:  # what was read before the last byte was written says nothing
+                    waiting.reading = None
+                check_at = self._on_grid(now + (0.0 if closed else waiting.pause))
+                waiting.check_at = check_at
                 waiting.deep = waiting.deep or deep
                 waiting.quiet_at = None
             self._expect(check_at)
@@ -313,14 +331,12 @@ class Settling:
                 merged.quiet_at = None
                 merged.since = min(merged.since, since)
 
-    def _forget_old_tries(self, now: float) -> None:
-        self._tries = {
-            path: (tries, last)
-            for path, (tries, last) in self._tries.items()
-            if now - last <= 2 * _LAST_RETRY_SECONDS
-        }
-        if len(self._tries) > self._max_paths:
-            self._tries.clear()  # so much fails that it is not about these paths
+    def _has_too_many_tries(self, now: float) -> bool:
+        if len(self._tries) >= 2 * self._max_paths and now >= self._sift_tries_at:
+            self._sift_tries_at = now + _LAST_RETRY_SECONDS
+            oldest = now - 2 * _LAST_RETRY_SECONDS
+            self._tries = {path: seen for path, seen in self._tries.items() if seen[1] >= oldest}
+        return len(self._tries) >= 2 * self._max_paths
 
 
 def _read(path: bytes) -> _Reading:

@@ -91,8 +91,13 @@ class FolderWatch:
         with self._lock:
             self._end(folder)
 
-    def check(self) -> None:
-        """Find out what no event tells; to be called about every second."""
+    def check(self) -> bool:
+        """Find out what no event tells; to be called about every second.
+
+        Returns:
+            Whether a drive came or went, as far as the system tells (Linux does): what is away
+            here may be at another place from now on.
+        """
         lost: list[tuple[bytes, str]] = []
         with self._lock:
             before, self._mount_table = self._mount_table, mount_table()
@@ -102,6 +107,7 @@ class FolderWatch:
                 lost += place.check(now, are_mounts_changed=are_mounts_changed)
         for path, why in lost:
             self._on_lost(path, why)
+        return are_mounts_changed
 
     def states(self) -> tuple[FollowedFolder, ...]:
         """Return how each folder is followed, in the order of their paths; never waits."""

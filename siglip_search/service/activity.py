@@ -147,7 +147,9 @@ class Activity:
                 self._state,
                 last_commit_at=time.time(),
                 embedded=self._state.embedded + committed.embedded,
-                failed=self._state.failed + len(committed.failures),
+                # What is tried again and again would count each time.
+                failed=self._state.failed
+                + sum(not failure.try_again for failure in committed.failures),
             )
 
     def looked(self) -> None:

@@ -146,7 +146,7 @@ def make_private(folder: Path) -> None:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise PathError(
             f"{folder} is a link or belongs to another user",
-            hint="Remove it: the daemon makes it anew, for you alone.",
+            hint="Remove it, or set XDG_RUNTIME_DIR to a folder of your own, for every command.",
         )
     if stat.S_IMODE(found.st_mode) != 0o700:
         folder.chmod(0o700)

@@ -35,13 +35,14 @@ class DaemonUnavailableError(Exception):
     """
 
 
-def connect(directory: Path) -> DaemonClient | None:
+def connect(directory: Path, *, greeting_seconds: float = GREETING_SECONDS) -> DaemonClient | None:
     """Return the daemon of a library, None where none answers.
 
     Args:
         directory: Folder of the library.
+        greeting_seconds: How long one that is there may take to greet.
     """
-    client = DaemonClient(directory)
+    client = DaemonClient(directory, greeting_seconds=greeting_seconds)
     try:
         client.greet()
     except DaemonUnavailableError:
@@ -57,10 +58,12 @@ class DaemonClient:
 
     Args:
         directory: Folder of the library.
+        greeting_seconds: How long it may take to greet.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, greeting_seconds: float = GREETING_SECONDS) -> None:
         self._directory = directory
+        self._greeting_seconds = greeting_seconds
         self._channel: Channel | None = None
         self._greeting: Greeting | None = None
 
@@ -129,9 +132,9 @@ class DaemonClient:
             if line.secret is not None:
                 from siglip_search.service.proof import prove_as_command
 
-                prove_as_command(channel, line.secret, seconds=GREETING_SECONDS)
+                prove_as_command(channel, line.secret, seconds=self._greeting_seconds)
             greeting = greeting_from_object(
-                channel.receive(seconds=GREETING_SECONDS, limit=WORD_BYTES)
+                channel.receive(seconds=self._greeting_seconds, limit=WORD_BYTES)
             )
             if greeting.protocol != PROTOCOL:
                 raise ValueError("the daemon speaks another protocol")

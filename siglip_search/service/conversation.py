@@ -14,6 +14,7 @@ from siglip_search.service.channel import (
     BadMessageError,
     PartnerGoneError,
 )
+from siglip_search.service.jobs import DaemonStoppingError
 from siglip_search.service.messages import (
     CANCEL,
     job_from_object,
@@ -55,11 +56,17 @@ class Conversation:
         self._greeting = greeting
         self._secret = secret
         self._is_answering = False
+        self._awaits_end = False
 
     @property
     def is_answering(self) -> bool:
         """Whether somebody waits for an answer that is being made."""
         return self._is_answering
+
+    @property
+    def awaits_end(self) -> bool:
+        """Whether somebody has asked the daemon to end, and waits until it has."""
+        return self._awaits_end
 
     def shut(self) -> None:
         """Break the connection; `run` then ends."""
@@ -148,6 +155,7 @@ class Conversation:
             done.set()
 
     def _stop(self) -> None:
+        self._awaits_end = True
         self._served.stop()
         self._channel.send({"reply": {}}, seconds=TAKING_SECONDS)
         self._is_answering = False
@@ -180,9 +188,11 @@ class Conversation:
 
 def _error(error: Exception) -> dict[str, Any]:
     """Return a failure as JSON knows it; "expected" if a person can do something about it."""
+    # That the daemon ends is no failure of the command's: it goes on alone.
+    is_end = isinstance(error, DaemonStoppingError)
     return {
         "error": {
-            "expected": isinstance(error, SiglipSearchError | StoreError),
+            "expected": isinstance(error, SiglipSearchError | StoreError) and not is_end,
             "message": str(error),
             "hint": getattr(error, "hint", ""),
         }

@@ -1,8 +1,8 @@
 """The daemon: catches up with the library's folders, follows them, and answers meanwhile.
 
-Its threads: the working one, which calls `run` and is the only one that writes (`work`); one that
-looks after the watcher (`care`); those of the watcher, which only say where to look; and one for
-each command that asks something (`endpoint`).
+Its threads: the working one, which calls `run` and is the only one that writes (`working_thread`);
+one that looks after the watcher (`watcher_care`); those of the watcher, which only say where to
+look; and one for each command that asks something (`endpoint`).
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 from siglip_search.engine.following import Follower
 from siglip_search.photos.settling import Settling
 from siglip_search.service.activity import Activity
-from siglip_search.service.care import Care
 from siglip_search.service.endpoint import Endpoint
 from siglip_search.service.jobs import Requests
 from siglip_search.service.resident_search import ResidentSearch
 from siglip_search.service.run_stop import Pulse
+from siglip_search.service.runs import unseen
 from siglip_search.service.watch_options import WatchOptions
-from siglip_search.service.work import Work, unseen
+from siglip_search.service.watcher_care import Care
+from siglip_search.service.working_thread import Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from siglip_search.service.journal import Journal
     from siglip_search.service.messages import IndexJob, Query, QueryReply
     from siglip_search.service.state import ServiceState
-    from siglip_search.service.work import Shown
+    from siglip_search.service.working_thread import Shown
     from siglip_search.settings import Settings
 
 __all__ = ["Daemon", "WatchOptions"]
@@ -73,6 +74,9 @@ class Daemon:
             self._activity,
             journal,
             on_turn=self._make_way,
+            on_drives=lambda: self._work.drives_changed(),
+            # A long run ends, and `run` finds the thread dead.
+            on_end=lambda: self._work.interrupt(),
         )
         self._work = Work(
             self._follower,
@@ -140,6 +144,7 @@ class Daemon:
             DaemonRunningError: Another daemon looks after this library.
             PathError: One of the paths does not exist, or the library has no place for a socket.
             ModelError: There is no model to index the paths with.
+            CorruptLibraryError, NewerLibraryError: The library is damaged, or a newer program's.
         """
         stop = self._stop
         endpoint = Endpoint(self._settings.library, self)

@@ -12,14 +12,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from siglip_search.errors import DaemonRunningError, PathError
-from siglip_search.service.address import hang_up, listen, uses_loopback
+from siglip_search.service.address import address_file, hang_up, listen, uses_loopback
 from siglip_search.service.channel import Channel
-from siglip_search.service.client import connect
+from siglip_search.service.client import DaemonClient, connect
 from siglip_search.service.conversation import Conversation
 from siglip_search.service.messages import PROTOCOL, Greeting
 from siglip_search.service.version import installed_version, package_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from filelock import BaseFileLock
@@ -35,6 +36,9 @@ _PATIENCE_SECONDS = 1.0
 
 # Conversations at a time; whoever comes then works alone.
 MAX_CONVERSATIONS = 32
+
+# How often a daemon that nobody calls looks whether it can be called at all.
+RENEWAL_SECONDS = 60.0
 
 # For answers that are being made when the endpoint closes.
 CLOSING_SECONDS = 1.0
@@ -82,7 +86,7 @@ class Endpoint:
     def close(self) -> None:
         """Stop listening, give answers in work a moment, break the rest off, release the lock.
 
-        Commands that wait for the daemon's end take this for it: it comes last.
+        Commands that wait for the daemon's end are let go last: the lock is theirs to take then.
         """
         with self._changed:
             self._is_closing = True
@@ -94,18 +98,20 @@ class Endpoint:
             self._line.socket.close()
             self._line = None
             hang_up(self._directory)
-        self._end_conversations()
+        self._end_conversations(lambda conversation: not conversation.awaits_end)
         self._release_lock()
+        self._end_conversations(lambda _: True)
 
-    def _end_conversations(self) -> None:
+    def _end_conversations(self, which: Callable[[Conversation], bool]) -> None:
         deadline = time.monotonic() + CLOSING_SECONDS
         for patient in (True, False):
             with self._changed:
-                for conversation in self._conversations:
+                for conversation in filter(which, self._conversations):
                     if not (patient and conversation.is_answering):
                         conversation.shut()
                 self._changed.wait_for(
-                    lambda: not self._conversations, max(0.1, deadline - time.monotonic())
+                    lambda: not any(map(which, self._conversations)),
+                    max(0.1, deadline - time.monotonic()),
                 )
 
     def _take_lock(self) -> None:
@@ -117,20 +123,28 @@ class Endpoint:
             lock = FileLock(self._directory / LOCK_NAME, thread_local=False)
             lock.acquire(timeout=_PATIENCE_SECONDS, poll_interval=0.05)
         except Timeout:
-            other = connect(self._directory)
-            who = "another process" if other is None else f"process {other.pid}"
-            if other is not None:
-                other.close()
-            raise DaemonRunningError(
-                f"{who} looks after the library {self._directory} already",
-                hint="`siglip-search status` shows what it is doing.",
-            ) from None
+            raise self._running(connect(self._directory)) from None
         except OSError as error:
             raise PathError(
                 f"{self._directory / LOCK_NAME} cannot be made: {error.strerror or error}",
                 hint="Check the permissions of the library's folder, and the room on its disk.",
             ) from error
+        # A lock file that was deleted, with its folder say, keeps nobody out; who answers does.
+        other = connect(self._directory)
+        if other is not None:
+            lock.release()
+            raise self._running(other)
         self._lock = lock
+
+    def _running(self, other: DaemonClient | None) -> DaemonRunningError:
+        who = "another process" if other is None else f"process {other.pid}"
+        if other is not None:
+            other.close()
+        return DaemonRunningError(
+            f"{who} looks after the library {self._directory} already",
+            hint="`siglip-search status` shows what it is doing; `siglip-search index PATH` "
+            "hands it a folder.",
+        )
 
     def _release_lock(self) -> None:
         if self._lock is not None:
@@ -143,15 +157,16 @@ class Endpoint:
 
     def _accept(self, woken: socket.socket) -> None:
         assert self._line is not None
-        listening = self._line.socket
-        listening.setblocking(False)
         with woken, selectors.DefaultSelector() as selector:
-            selector.register(listening, selectors.EVENT_READ)
+            self._line.socket.setblocking(False)
+            selector.register(self._line.socket, selectors.EVENT_READ)
             selector.register(woken, selectors.EVENT_READ)
             while not self._is_closing:
-                selector.select()
+                if not selector.select(RENEWAL_SECONDS):
+                    self._renew_address(selector)
+                    continue
                 try:
-                    line, _ = listening.accept()
+                    line, _ = self._line.socket.accept()
                 except BlockingIOError:
                     continue  # woken, or whoever called has hung up again
                 except OSError as error:
@@ -159,7 +174,29 @@ class Endpoint:
                     _LOG.warning("a command could not be let in: %s", error)
                     time.sleep(0.1)
                     continue
-                self._let_in(line)
+                try:
+                    self._let_in(line)
+                # No room for a thread, say, or packages that are being exchanged: this command
+                # works alone, and the next one finds the daemon listening.
+                except Exception as error:  # noqa: BLE001
+                    _LOG.warning("a command could not be let in: %s", error)
+                    line.close()
+
+    def _renew_address(self, selector: selectors.BaseSelector) -> None:
+        """Listen anew if the address is gone: systems clear their temporary folders."""
+        assert self._line is not None
+        if os.path.lexists(address_file(self._directory)):
+            return
+        try:
+            line = listen(self._directory)
+        except PathError as error:
+            _LOG.debug("%s", error)
+            return
+        selector.unregister(self._line.socket)
+        self._line.socket.close()
+        self._line = line
+        line.socket.setblocking(False)
+        selector.register(line.socket, selectors.EVENT_READ)
 
     def _let_in(self, line: socket.socket) -> None:
         assert self._line is not None
@@ -179,8 +216,8 @@ class Endpoint:
             target=self._hold, args=(conversation,), name="conversation", daemon=True
         )
         with self._changed:
+            thread.start()  # which waits for this lock before it takes itself off the list
             self._conversations[conversation] = thread
-        thread.start()
 
     def _hold(self, conversation: Conversation) -> None:
         try:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from siglip_search.photos.settling import Settling
     from siglip_search.service.activity import Activity
     from siglip_search.service.journal import Journal
-    from siglip_search.service.standing import Standing
+    from siglip_search.service.library_standing import Standing
 
 
 class FollowedRoots:
@@ -76,9 +76,13 @@ class FollowedRoots:
             if before.get(path) != patterns:
                 self._settling.touch_folder(path)
 
-    def check(self) -> None:
-        """Look after the watcher, about every second; tell of folders that go and come back."""
-        self._watch.check()
+    def check(self) -> bool:
+        """Look after the watcher, about every second; tell of folders that go and come back.
+
+        Returns:
+            Whether a folder that is away may be at another place now: a drive came, or went.
+        """
+        are_mounts_changed = self._watch.check()
         folders = self._watch.states()
         for folder in folders:
             before = self._hows.get(folder.path, "events")
@@ -92,6 +96,7 @@ class FollowedRoots:
             else:
                 self._journal.info(f"{name} is followed by {folder.how}: {folder.why or 'again'}")
         self._hows = {folder.path: folder.how for folder in folders}
+        return are_mounts_changed and "away" in self._hows.values()
 
     def states(self) -> tuple[FolderState, ...]:
         """Return how each folder is followed; from any thread, and without waiting for a drive."""

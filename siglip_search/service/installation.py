@@ -9,10 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from siglip_search.errors import ServiceError
 from siglip_search.service.launchd import Launchd
-from siglip_search.service.programs import ServiceError, Step, run_steps
+from siglip_search.service.programs import Step, run_steps
 from siglip_search.service.systemd import Systemd
-from siglip_search.service.units import Unit, is_as_written, is_ours
+from siglip_search.service.units import Unit, is_as_written, is_ours, library_words
 from siglip_search.service.windows_task import TaskScheduler
 
 if TYPE_CHECKING:
@@ -193,14 +194,26 @@ def stop(supervisor: Supervisor, unit: Unit) -> None:
         ServiceError: It is not installed, or the service manager refused.
     """
     _require(supervisor, unit)
+    if not supervisor.asks_to_end:
+        _ask_to_end(unit)
     run_steps(supervisor.stop_steps(unit))
+
+
+def _ask_to_end(unit: Unit) -> None:
+    """Have the daemon commit what it has computed; whatever runs then is ended all the same."""
+    from siglip_search.service.client import DaemonUnavailableError, connect
+
+    daemon = connect(unit.library)
+    if daemon is not None:
+        with suppress(DaemonUnavailableError):
+            daemon.stop()
 
 
 def _require(supervisor: Supervisor, unit: Unit) -> None:
     if _content(supervisor.file(unit)) is None:
         raise ServiceError(
             f"no service of the library {unit.library} is installed",
-            hint="Install it: siglip-search service install",
+            hint=f"Install it: siglip-search service install{library_words(unit)}",
         )
     supervisor.check()
 

@@ -168,11 +168,23 @@ class _RotatingFile(logging.handlers.RotatingFileHandler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line, in a folder that is made if it is not there."""
+        if self._is_gone():
+            self.handleError(record)
         if self.stream is None:
             with suppress(OSError):
                 # Only the log's own folder: a library that was deleted is not brought back.
                 Path(self.baseFilename).parent.mkdir(mode=0o700, exist_ok=True)
         super().emit(record)
+
+    def _is_gone(self) -> bool:
+        """Tell whether the open file is not the one that people would read."""
+        if self.stream is None:
+            return False
+        try:
+            # Windows deletes no file that is open.
+            return not os.path.samestat(os.stat(self.baseFilename), os.fstat(self.stream.fileno()))
+        except OSError:
+            return True
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Leave the line out, and open the file anew for the next one."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import platformdirs
 
-from siglip_search.service.programs import ServiceError, Step, run_program
+from siglip_search.errors import ServiceError
+from siglip_search.service.programs import Step, run_program
 from siglip_search.service.units import BASE_NAME, Unit, UnitState, seal_line, sealed
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Launchd:
     """The launchd of this user's session."""
 
     title = "launchd"
+    asks_to_end = True
 
     def check(self) -> None:
         """Raise ServiceError where nobody is logged in at the screen."""
@@ -50,7 +52,8 @@ class Launchd:
         errors = str(_errors_file(unit))
         agent: dict[str, object] = {
             "Label": unit.name,
-            "ProgramArguments": list(unit.command),
+            # The file below has no end: what the log proper says need not be there as well.
+            "ProgramArguments": [*unit.command, "--quiet"],
             "RunAtLoad": True,
             # Started again unless it ended as it was asked to.
             "KeepAlive": {"SuccessfulExit": False},

@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from siglip_search.errors import SiglipSearchError
+from siglip_search.errors import ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,10 +17,6 @@ NOT_FOUND: Final = 127
 """Status for a program that is not there, as shells have it."""
 
 _LIMIT_SECONDS: Final = 120.0
-
-
-class ServiceError(SiglipSearchError):
-    """The system's service manager is not there, or refused what was asked of it."""
 
 
 @dataclass(frozen=True, slots=True)

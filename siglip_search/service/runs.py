@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,13 +12,23 @@ from typing import TYPE_CHECKING, Any
 from siglip_search.engine.indexing import IndexListener
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from siglip_search.ingest.pace import Decision
     from siglip_search.ingest.report import Committed, IngestReport, Progress
     from siglip_search.photos.settling import Settling
     from siglip_search.service.activity import Activity
     from siglip_search.service.journal import Journal
+
+
+# A file that is being written is whole by then; of one that may not be read somebody should know.
+TELLING_TRY = 4
+
+
+@contextmanager
+def unseen() -> Iterator[IndexListener]:
+    """Give a listener that does nothing."""
+    yield IndexListener()
 
 
 class Runs:
@@ -74,6 +85,11 @@ class Runs:
         self._account(report, what, routine=routine)
         return report
 
+    @property
+    def has_read(self) -> bool:
+        """Whether the run in progress, or the last one, has read a picture."""
+        return self._embedding_since is not None
+
     def seconds_of_scan_and_embedding(self) -> tuple[float, float]:
         """Return how long the run in progress looked around, and embeds since; from any thread."""
         since = self._embedding_since
@@ -91,7 +107,12 @@ class Runs:
         self._activity.committed(committed)
         for failure in committed.failures:
             line = f"{os.fsdecode(failure.path)}: {failure.reason}"
-            say = self._journal.debug if failure.try_again else self._journal.warning
+            say = self._journal.warning
+            if failure.try_again:
+                # At once: a run that fails later gives no report.
+                tries = self._settling.try_later(failure.path)
+                line += "; tried again, at most every ten minutes"
+                say = self._journal.warning if tries == TELLING_TRY else self._journal.debug
             say(line, path=failure.path, reason=failure.reason)
 
     def _pace(self, decision: Decision) -> None:
@@ -107,9 +128,6 @@ class Runs:
         self._journal.info(why or "going on at full speed", cause=decision.cause)
 
     def _account(self, report: IngestReport, what: str, *, routine: bool) -> None:
-        for failure in report.failures:
-            if failure.try_again:
-                self._settling.try_later(failure.path)
         for warning in report.warnings:
             if self._activity.warn(warning):
                 self._journal.warning(warning)

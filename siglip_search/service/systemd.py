@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from siglip_search.service.programs import NOT_FOUND, ServiceError, Step, run_program
+from siglip_search.errors import ServiceError
+from siglip_search.service.programs import NOT_FOUND, Step, run_program
 from siglip_search.service.units import DESCRIPTION, Unit, UnitState, seal_line, sealed
 
 _UNIT: Final = """\
@@ -103,6 +104,11 @@ _PROPERTIES: Final = (
     "NeedDaemonReload",
 )
 
+_IN_FOREGROUND: Final = (
+    "`siglip-search watch` does the same in the foreground: start it from what starts programs "
+    "here (a container's command, OpenRC, cron's @reboot)."
+)
+
 _EXITED, _KILLED, _DUMPED = "1", "2", "3"  # CLD_EXITED and so on, of <signal.h>
 
 
@@ -110,6 +116,7 @@ class Systemd:
     """The systemd of the user, not the one of the system."""
 
     title = "systemd"
+    asks_to_end = True
 
     def check(self) -> None:
         """Raise ServiceError where this user has no systemd that answers."""
@@ -117,14 +124,9 @@ class Systemd:
         if asked.status == 0:
             return
         if asked.status == NOT_FOUND:
-            why = "there is no systemd on this system"
-        else:
-            why = f"systemd does not answer this user ({asked.complaint})"
-        raise ServiceError(
-            why,
-            hint="`siglip-search watch` does the same in the foreground: start it from what starts "
-            "programs here (a container's command, OpenRC, cron's @reboot).",
-        )
+            raise ServiceError("there is no systemd on this system", hint=_IN_FOREGROUND)
+        why = f"systemd does not answer this user ({asked.complaint})"
+        raise ServiceError(why, hint=_way_out())
 
     def file(self, unit: Unit) -> Path:
         """Return the path of the unit."""
@@ -169,7 +171,9 @@ class Systemd:
         start = "restart" if changed else "start"
         return (
             _systemctl("daemon-reload"),
-            _systemctl("enable", _service(unit)),
+            # By its path: where XDG_CONFIG_HOME is set for the shell alone, systemd does not look
+            # there, and this makes a link for it.
+            _systemctl("enable", str(self.file(unit))),
             # It is ready once the library is open: nobody waits for that.
             _systemctl(start, "--no-block", _service(unit)),
         )
@@ -225,7 +229,7 @@ class Systemd:
     def log_command(self, unit: Unit, *, lines: int, follow: bool) -> tuple[str, ...] | None:
         """Return the command that shows what the journal has of it."""
         return (
-            *("journalctl", "--user", "-u", _service(unit), "-n", str(lines)),
+            *("journalctl", "--user", "-q", "-u", _service(unit), "-n", str(lines)),
             *(("-f",) if follow else ("--no-pager",)),
         )
 
@@ -270,6 +274,16 @@ def _escaped(character: str) -> str:
     if character.isprintable():
         return character
     return "".join(f"\\x{byte:02x}" for byte in character.encode())
+
+
+def _way_out() -> str:
+    """Return what somebody can do whom systemd does not answer."""
+    if os.geteuid() == 0 and "SUDO_USER" in os.environ:
+        return "Leave out sudo: the service is yours, and needs no administrator."
+    folder = f"/run/user/{os.getuid()}"
+    if os.environ.get("XDG_RUNTIME_DIR") != folder and os.path.exists(f"{folder}/systemd"):
+        return f"Set XDG_RUNTIME_DIR={folder} first: this shell was not opened by logging in."
+    return _IN_FOREGROUND
 
 
 def _service(unit: Unit) -> str:

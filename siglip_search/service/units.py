@@ -9,14 +9,14 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from siglip_search.service.programs import ServiceError
+from siglip_search.errors import ServiceError
+from siglip_search.service.programs import Step
 from siglip_search.settings import data_directory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from siglip_search.service.programs import Step
 
 BASE_NAME: Final = "siglip-search"
 DESCRIPTION: Final = "siglip-search: follow picture folders"
@@ -74,6 +74,8 @@ class Supervisor(Protocol):
     """What starts programs in the background on one kind of system."""
 
     title: str
+    asks_to_end: bool
+    """Whether its stopping lets the daemon commit what it has computed."""
 
     def check(self) -> None:
         """Raise ServiceError where this user's service manager cannot be reached."""
@@ -139,6 +141,11 @@ def unit_of(library: Path) -> Unit:
         ),
         environment={name: os.environ[name] for name in _CARRIED if os.environ.get(name)},
     )
+
+
+def library_words(unit: Unit) -> str:
+    """Return what has to be typed after a command for this library, with a space before it."""
+    return "" if unit.name == BASE_NAME else f" --library {Step((str(unit.library),))}"
 
 
 def seal_line() -> str:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree as ET
 
-from siglip_search.service.programs import NOT_FOUND, ServiceError, Step, run_program
+from siglip_search.errors import ServiceError
+from siglip_search.service.programs import NOT_FOUND, Step, run_program
 from siglip_search.service.units import DESCRIPTION, Unit, UnitState, seal_line, sealed
 from siglip_search.settings import data_directory
 
@@ -55,6 +56,7 @@ class TaskScheduler:
     """The Task Scheduler of Windows."""
 
     title = "the Task Scheduler"
+    asks_to_end = False
 
     def check(self) -> None:
         """Raise ServiceError where there is no Task Scheduler."""
@@ -148,7 +150,8 @@ class TaskScheduler:
     def stop_steps(self, unit: Unit) -> tuple[Step, ...]:
         """Return what ends it, and keeps the repetition from starting it again.
 
-        The process is ended at once: pictures in work are read again, what is committed stays.
+        A process that has not ended by then is ended at once: pictures in work are read again, what
+        is committed stays.
         """
         return (
             Step(("schtasks", "/Change", *_task(unit), "/DISABLE")),

@@ -71,6 +71,16 @@ def test_a_library_may_be_named_before_or_after_the_command(
     )
 
 
+def test_remedies_name_the_library_that_was_examined(tmp_path: Path) -> None:
+    library = tmp_path / "my library"
+    plain = CommandLine(library)("doctor", "--json", expect=None).json
+    remedies = {one["name"]: one["remedy"] for one in plain["findings"]}
+    assert remedies["library"] == "siglip-search index ~/Pictures"
+    named = CommandLine(tmp_path / "other")("--library", library, "doctor", "--json", expect=None)
+    remedies = {one["name"]: one["remedy"] for one in named.json["findings"]}
+    assert remedies["library"] == f"siglip-search --library '{library}' index ~/Pictures"
+
+
 class PausedDaemon:
     """A daemon that has nothing to do but to say so."""
 

@@ -206,7 +206,7 @@ def test_a_runtime_folder_that_others_can_look_into(tmp_path: Path) -> None:
     assert only(doctor_checks_places.look_at_runtime_folder(subject)).verdict == "good"
     folder.mkdir(mode=0o755)
     finding = only(doctor_checks_places.look_at_runtime_folder(subject))
-    assert (finding.verdict, finding.remedy) == ("note", f"chmod 700 '{folder}'")
+    assert (finding.verdict, finding.remedy) == ("note", f"chmod 700 {folder}")
     folder.chmod(stat.S_IRWXU)
     assert only(doctor_checks_places.look_at_runtime_folder(subject)).verdict == "good"
 
@@ -308,6 +308,11 @@ def test_a_root_that_may_not_be_listed(open_folder: Path, library: Path) -> None
     with as_another_user():
         (finding,) = doctor_checks_roots.look_at_root(subject, closed)
     assert (finding.verdict, finding.what) == ("bad", "cannot be read: Permission denied")
+    # Not by opening somebody's pictures to everyone.
+    assert "o+r" not in str(finding.remedy)
+    if sys.platform == "linux":
+        let_in = "setfacl" if os.geteuid() == 0 else "chmod u+rX"
+        assert let_in in str(finding.remedy)
 
 
 def test_a_refusal_by_macos_names_the_pane(monkeypatch: pytest.MonkeyPatch, library: Path) -> None:

@@ -388,6 +388,16 @@ def test_ctrl_c_does_not_reach_the_workers(tmp_path: Path) -> None:
         assert again.pixels.tolist() == [process_id]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has such a score")
+def test_the_kernel_takes_a_worker_for_memory_before_its_parent(tmp_path: Path) -> None:
+    before = int(Path("/proc/self/oom_score_adj").read_text())
+    with pool(preparers.process_id) as decoders:
+        decoders.decode(picture(tmp_path)).result(timeout=60)
+        (process_id,) = worker_ids(decoders)
+        score = int(Path(f"/proc/{process_id}/oom_score_adj").read_text())
+    assert score == min(1000, before + 500)
+
+
 def test_workers_import_no_inference_engine(tmp_path: Path) -> None:
     with pool(preparers.loaded_modules) as decoders:
         loaded = set(decoders.decode(picture(tmp_path)).result(timeout=60).pixels.tolist())

@@ -69,7 +69,18 @@ def test_a_closed_file_waits_less(settling: Settling, clock: Clock, folder: byte
     settling.touch(write(folder + b"/a.jpg"))
     settling.touch(folder + b"/a.jpg", closed=True)
     ((after, _),) = pass_time(settling, clock, 5)
-    assert 0.25 <= after <= 0.75
+    assert 0.25 <= after <= 0.4375
+
+
+def test_what_was_read_before_a_close_does_not_count(
+    settling: Settling, clock: Clock, folder: bytes
+) -> None:
+    path = write(folder + b"/a.jpg")
+    settling.touch(path)
+    assert pass_time(settling, clock, 0.875) == []
+    settling.touch(path, closed=True)
+    ((after, _),) = pass_time(settling, clock, 5)
+    assert 0.25 <= after <= 0.4375
 
 
 def test_attributes_that_change_after_a_close_take_nothing_back(
@@ -209,7 +220,7 @@ def test_a_folder_waits_for_the_file_that_is_being_written_in_it(
 ) -> None:
     settling.touch(write(folder + b"/whole.jpg"), closed=True)
     growing = write(folder + b"/growing.jpg")
-    for _ in range(5):
+    for _ in range(4):
         settling.touch(growing)
         assert pass_time(settling, clock, 0.25) == []
     settling.touch(growing, closed=True)
@@ -300,6 +311,23 @@ def test_the_count_of_tries_does_not_grow_for_ever(clock: Clock, folder: bytes) 
     for number in range(1_000):
         settling.try_later(folder + b"/%d.jpg" % number)
     assert len(settling._tries) <= 21
+
+
+def test_a_drive_of_failing_files_is_not_tried_all_the_time(clock: Clock, folder: bytes) -> None:
+    settling = Settling(clock=clock, max_paths=10)
+    paths = [write(folder + b"/%d.jpg" % number) for number in range(100)]
+    turns, tries = 0, [settling.try_later(path) for path in paths]
+    assert tries == [1] * 20 + [None] * 80
+    for _ in range(3_600):
+        clock.now += 1
+        if found := settling.due():
+            assert found == [Look(folder, subfolders=False)]  # which tries them all
+            turns += 1
+            tries = [settling.try_later(path) for path in paths]
+    # After twice the time each time, and then every ten minutes, as with one file.
+    assert turns <= 9 + 2 * 3_600 // 600
+    assert tries[0] is not None
+    assert tries[0] > 9
 
 
 def test_waiting_ends_when_something_may_be_due(folder: bytes) -> None:

@@ -18,7 +18,12 @@ from small_daemon import SmallDaemon, runtime_folder, serving
 from siglip_index import open_store
 from siglip_index.errors import LibraryBusyError
 from siglip_search import demo
+from siglip_search.ingest.report import IngestReport
 from siglip_search.service.client import connect
+from siglip_search.service.jobs import DaemonStoppingError
+from siglip_search.service.messages import report_object
+from siglip_search.service.systemd import Systemd
+from siglip_search.service.units import unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -282,6 +287,28 @@ def test_a_daemon_that_dies_amid_a_run_leaves_the_rest_to_the_command(
     served.library.close()
 
 
+@pytest.mark.parametrize("ends", ["before the run", "amid the run"])
+def test_a_daemon_that_is_told_to_end_leaves_the_rest_to_the_command(
+    ends: str, cli: CommandLine, pictures: Path
+) -> None:
+    class Ending(SmallDaemon):
+        def index(self, *_: Any) -> dict[str, Any]:
+            self.asked.append("index")
+            if ends == "before the run":
+                raise DaemonStoppingError("the daemon of this library is ending", hint="Wait.")
+            return report_object(IngestReport(stopped=True, unchanged=3))
+
+    served = Ending(cli.library)
+    shutil.copy(pictures / "picture-03.jpg", pictures / "new.jpg")
+    with serving(served, cli.library):
+        done = cli("index", "--json")
+    served.library.close()
+    assert served.asked == ["index", "step_aside"]
+    assert done.json["added"] == 1
+    assert not done.json["stopped"]
+    assert "going on without it" in done.stderr
+
+
 def test_commands_that_write_have_the_daemon_step_aside(
     cli: CommandLine, daemon: SmallDaemon, pictures: Path, tmp_path: Path
 ) -> None:
@@ -319,6 +346,17 @@ def test_while_the_daemon_is_aside_the_lock_is_the_commands(
             open_store(unchanged.library, writable=True)
         assert not resident.asides[-1].is_set()
     assert resident.asides[-1].wait(5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at a unit of systemd")
+def test_purge_tells_of_a_service_that_is_left(cli: CommandLine) -> None:
+    unit = unit_of(cli.library)
+    file = Systemd().file(unit)
+    file.parent.mkdir(parents=True)
+    file.write_bytes(Systemd().definition(unit))
+    told = cli("purge", "--yes").stderr
+    assert f"siglip-search service uninstall --library {cli.library}\n" in told
+    assert file.exists()
 
 
 def test_purge_ends_the_daemon_first(cli: CommandLine) -> None:

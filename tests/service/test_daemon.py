@@ -2,32 +2,52 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 import shutil
+import sys
 import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
+from click.testing import CliRunner
+from loop_drives import ext4_drive
 
 from siglip_index import open_store
 from siglip_index.errors import DiskFullError
 from siglip_search import demo
+from siglip_search.cli import command_line
 from siglip_search.engine.following import Follower
-from siglip_search.engine.indexing import IndexOptions
+from siglip_search.engine.indexing import IndexListener, IndexOptions
 from siglip_search.engine.library import Library
-from siglip_search.errors import DaemonRunningError
+from siglip_search.errors import DaemonRunningError, SiglipSearchError
+from siglip_search.ingest.report import Committed, Failure
+from siglip_search.photos.settling import Settling
+from siglip_search.service.activity import Activity
 from siglip_search.service.client import connect
 from siglip_search.service.daemon import Daemon, WatchOptions
+from siglip_search.service.job_runs import carry_out_job
+from siglip_search.service.jobs import HandedOver
 from siglip_search.service.journal import Journal
+from siglip_search.service.library_standing import LibraryStanding, Standing
 from siglip_search.service.messages import IndexJob, Query
+from siglip_search.service.run_stop import RunStop
+from siglip_search.service.runs import Runs
 from siglip_search.settings import Settings, log_file
+from siglip_search.towers.vision import VisionTower
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from siglip_search.ingest.report import IngestReport
+    from siglip_search.towers.failover import Embedded
 
 OPTIONS = IndexOptions(jobs=1)
 WATCH = WatchOptions(settle_seconds=0.2, min_free_bytes=0)
@@ -239,6 +259,84 @@ def test_a_defect_ends_it_and_lets_go_of_the_library(
     assert run(pictures).error is None
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
+def test_a_defect_is_an_object_where_lines_are(
+    tmp_path: Path, failing: list[Exception], pictures: Path
+) -> None:
+    failing.append(ZeroDivisionError("a defect"))
+    library = str(tmp_path / "library")
+    arguments = ["watch", "--json-logs", "--nice", "0", "--model", "demo", "--library", library]
+    result = CliRunner().invoke(command_line, [*arguments, str(pictures)])
+    assert result.exit_code == 1
+    last = [json.loads(line) for line in result.stderr.splitlines()][-1]
+    assert last["message"] == "the daemon failed: a defect"
+    assert "ZeroDivisionError" in last["traceback"]
+
+
+def test_a_failing_disk_fails_a_job_and_not_the_daemon(
+    run: Callable[..., Running], pictures: Path, tmp_path: Path, failing: list[Exception]
+) -> None:
+    running = run(pictures)
+    running.wait(lambda: "caught up:" in running.log())
+    failing.append(OSError(errno.EIO, "Input/output error"))
+    for _ in range(2):
+        client = connect(tmp_path / "library")
+        assert client is not None
+        if failing:
+            with pytest.raises(SiglipSearchError, match="Input/output error"):
+                client.index(IndexJob((str(pictures),), OPTIONS), print, threading.Event())
+        else:
+            job = IndexJob((str(pictures),), OPTIONS)
+            assert client.index(job, print, threading.Event())["unchanged"] == 12
+    assert "Input/output error" in running.log()
+
+
+def test_what_another_command_has_mended_is_not_waited_for(
+    run: Callable[..., Running],
+    pictures: Path,
+    tmp_path: Path,
+    failing: list[Exception],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("siglip_search.service.thrift.FIRST_WAIT_SECONDS", 300.0)
+    failing.append(OSError(errno.EIO, "Input/output error"))
+    running = run(pictures)
+    running.wait(running.is_doing("waiting"))
+    client = connect(tmp_path / "library")
+    assert client is not None
+    with client.stepping_aside():
+        failing.clear()
+    running.wait(lambda: "caught up:" in running.log())
+
+
+def test_a_library_that_cannot_be_read_for_a_moment_ends_nothing(
+    run: Callable[..., Running], pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = run(pictures)
+    running.wait(lambda: "caught up:" in running.log() and running.daemon.state().folders)
+
+    def read(_: LibraryStanding) -> Standing:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LibraryStanding, "read", read)
+        running.wait(lambda: running.daemon.state().last_warnings)
+    shutil.copy(sorted(demo.gallery_directory().rglob("*.jpg"))[50], pictures / "new.jpg")
+    running.wait(lambda: running.daemon.state().embedded == 13)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_dead_watcher_ends_it_in_the_midst_of_a_run(
+    run: Callable[..., Running], many: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = run(many)
+    running.wait(lambda: running.daemon.state().done > 20)
+    monkeypatch.delattr("siglip_search.service.followed_roots.FollowedRoots.check")
+    running.thread.join(30)
+    assert isinstance(running.error, RuntimeError)
+    assert "caught up in part" in running.log()
+
+
 def test_two_daemons_do_not_share_a_library(run: Callable[..., Running], pictures: Path) -> None:
     running = run(pictures)
     second = Running(running.settings.library)
@@ -260,6 +358,108 @@ def test_idle_models_leave_the_memory(
     running.wait(lambda: not running.daemon.state().towers_warm)
     shutil.copy(sorted(demo.gallery_directory().rglob("*.jpg"))[50], pictures / "new.jpg")
     running.wait(lambda: running.daemon.state().embedded == 13)
+
+
+def test_polling_keeps_no_model_in_memory(run: Callable[..., Running], pictures: Path) -> None:
+    options = replace(WATCH, poll=True, poll_seconds=0.2, idle_unload_seconds=3)
+    running = run(pictures, options=options)
+    running.wait(lambda: "caught up:" in running.log() and running.daemon.state().looks > 1)
+    running.wait(lambda: not running.daemon.state().towers_warm)
+
+
+def test_new_pictures_do_not_wait_for_the_rest_of_a_large_folder(
+    run: Callable[..., Running],
+    many: Path,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("siglip_search.service.watcher_care.CARE_SECONDS", 0.1)
+    monkeypatch.setattr("siglip_search.service.working_thread.EMBEDDING_SECONDS", 0.1)
+    monkeypatch.setattr("siglip_search.service.working_thread.EMBEDDING_TIMES_SCANNING", 0.1)
+    embed = VisionTower.embed_with_provenance
+
+    def slowly(self: VisionTower, pixels: NDArray[np.uint8]) -> Embedded:
+        time.sleep(0.02)
+        return embed(self, pixels)
+
+    monkeypatch.setattr(VisionTower, "embed_with_provenance", slowly)
+    root = tmp_path / "root"
+    root.mkdir()
+    with Library(Settings(library=tmp_path / "library", device="cpu"), model="demo") as library:
+        library.index([root, pictures])  # or they would be looked at once more for being new
+    many = many.rename(root / "many")
+    running = run(root)
+    running.wait(lambda: running.daemon.state().done > 20)
+    shutil.copy(pictures / "00.jpg", many / "first.jpg")
+    running.wait(lambda: "caught up in part" in running.log())
+    # The folder of this one has many others, and looking at it means all of them.
+    embedded = running.daemon.state().embedded
+    running.wait(lambda: running.daemon.state().embedded > embedded)
+    shutil.copy(pictures / "00.jpg", pictures / "second.jpg")
+    running.wait(lambda: "caught up:" in running.log())
+    lines = [line[20:].partition(" (")[0] for line in running.log().splitlines()]
+    assert [line.partition(":")[0] for line in lines[-5:]] == [
+        "caught up in part",  # once, though folders were named that come before all others
+        "looked at 1 place in part",
+        "looked at 1 place",
+        "looked at 1 place",
+        "caught up",
+    ]
+    assert lines[-3] == "looked at 1 place: 1 added"
+    assert pictures_in(tmp_path / "library") == len({*many.iterdir()}) - 1 + 12
+
+
+def test_a_drive_that_comes_to_another_place_is_followed_there(
+    run: Callable[..., Running],
+    pictures: Path,
+    tmp_path: Path,
+    cleanup: Callable[[Callable[[], object]], None],
+) -> None:
+    drive = ext4_drive(tmp_path / "drive.img", cleanup)
+    drive.mount(tmp_path / "drive")
+    shutil.copytree(pictures, tmp_path / "drive" / "photos")
+    running = run(tmp_path / "drive" / "photos")
+    running.wait(lambda: "caught up:" in running.log() and running.daemon.state().folders)
+    drive.unmount()
+    running.wait(lambda: [f.how for f in running.daemon.state().folders] == ["away"])
+    drive.mount(tmp_path / "elsewhere")
+    shutil.copy(pictures / "00.jpg", tmp_path / "elsewhere" / "photos" / "copy.jpg")
+    running.wait(lambda: "looked at 1 place: 1 added" in running.log())
+    (folder,) = running.daemon.state().folders
+    assert (folder.path, folder.how) == (str(tmp_path / "elsewhere" / "photos"), "events")
+    assert running.daemon.state().embedded == 12
+    running.end()  # which lets the drive go
+
+
+def test_a_job_that_was_taken_back_adds_no_folder(tmp_path: Path, pictures: Path) -> None:
+    settings = Settings(library=tmp_path / "library", model="demo", device="cpu")
+    cancelled = threading.Event()
+    cancelled.set()
+    job = HandedOver(IndexJob((str(pictures),), OPTIONS), print, cancelled)
+    activity, settling = Activity(settings.library), Settling()
+    with Follower(settings) as follower, Journal(settings.library) as journal:
+        stop = RunStop(cancelled, on_look=lambda: None)
+        runs = Runs(settling, activity, journal)
+        assert carry_out_job(job, follower, runs, journal, own_options=OPTIONS, stop=stop)
+        assert job.result()["stopped"]
+        assert not follower.roots()
+
+
+def test_what_could_not_be_read_now_is_tried_again_and_told_once(tmp_path: Path) -> None:
+    activity, settling = Activity(tmp_path), Settling()
+    failure = Failure(os.fsencode(tmp_path / "a.jpg"), "Permission denied", try_again=True)
+
+    def fail(listener: IndexListener) -> IngestReport:
+        listener.on_commit(Committed((), (failure,), 0))
+        raise DiskFullError("full", hint="")
+
+    with Journal(tmp_path) as journal:
+        for _ in range(10):
+            with pytest.raises(DiskFullError):
+                Runs(settling, activity, journal).carry_out(fail, "looked", IndexListener())
+            assert len(settling) == 1
+    assert log_file(tmp_path).read_text().count("Permission denied; tried again") == 1
 
 
 def test_a_hangup_has_everything_looked_through(

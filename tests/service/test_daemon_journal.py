@@ -89,6 +89,16 @@ def test_a_deleted_library_is_not_brought_back(tmp_path: Path) -> None:
     assert not (tmp_path / "gone").exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="which deletes no file that is open")
+def test_a_file_that_was_deleted_is_made_anew(library: Path) -> None:
+    with Journal(library, stream=io.StringIO()) as journal:
+        journal.info("first")
+        log_file(library).unlink()
+        log_file(library).parent.rmdir()
+        journal.info("second")
+        assert log_file(library).read_text().endswith(" second\n")
+
+
 def test_what_ends_the_program_is_in_the_file(
     library: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -18,7 +19,7 @@ from siglip_search.service.activity import Activity
 from siglip_search.service.jobs import DaemonStoppingError, Requests
 from siglip_search.service.messages import IndexJob
 from siglip_search.service.run_stop import Pulse, RunStop
-from siglip_search.service.thrift import Backoff, DiskSpace, lower_priority, resident_bytes
+from siglip_search.service.thrift import Backoff, DiskSpace, resident_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -217,18 +218,15 @@ def test_nothing_grows_with_warnings(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="niceness as POSIX has it")
 def test_niceness_is_a_goal_and_not_a_step() -> None:
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        lower_priority(5)
-        lower_priority(5)
-        lower_priority(0)
-        os.write(write, b"%d" % os.nice(0))
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert int(os.read(read, 10)) == max(5, os.nice(0))
-    os.close(read)
-    os.close(write)
+    # In a process of its own: who is nice cannot go back.
+    program = (
+        "import os; from siglip_search.service.thrift import lower_priority;"
+        "lower_priority(5); lower_priority(5); lower_priority(0); print(os.nice(0))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) == max(5, os.nice(0))
 
 
 def test_memory_is_told() -> None:

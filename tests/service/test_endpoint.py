@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -343,14 +345,90 @@ def test_a_closing_endpoint_keeps_nobody_waiting(
     assert list((runtime / "siglip-search").iterdir()) == []
 
 
+def test_whoever_waits_for_the_end_finds_the_lock_free(
+    runtime: Path, transport: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = Echo()
+    left: list[list[Path]] = []
+
+    def stop() -> None:
+        client = connect(tmp_path)
+        assert client is not None
+        assert client.stop()
+        left.append(list(tmp_path.iterdir()))
+
+    for _ in range(5):
+        with serving(served, tmp_path) as endpoint:
+            waiting = threading.Thread(target=stop)
+            waiting.start()
+            assert served.finished.wait(5)
+            served.finished.clear()
+            release = endpoint._release_lock
+
+            def slow(release: Callable[[], None] = release) -> None:
+                time.sleep(0.05)  # as a slow disk would
+                release()
+
+            monkeypatch.setattr(endpoint, "_release_lock", slow)
+            endpoint.close()
+            waiting.join(5)
+    assert left == [[]] * 5
+
+
+def test_an_address_that_was_cleared_away_is_made_anew(
+    runtime: Path, transport: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("siglip_search.service.endpoint.RENEWAL_SECONDS", 0.05)
+    with serving(Echo(), tmp_path):
+        for _ in range(2):
+            shutil.rmtree(runtime / "siglip-search")
+            client = None
+            deadline = time.monotonic() + 10
+            while client is None:
+                assert time.monotonic() < deadline
+                client = connect(tmp_path)
+            assert client.state().pid == os.getpid()
+    assert list((runtime / "siglip-search").iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [PackageNotFoundError("siglip-search"), RuntimeError("threads")])
+def test_a_daemon_that_cannot_let_one_in_goes_on_listening(
+    error: Exception, echo: Echo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> str:
+        raise error  # while pip exchanges the package, or a limit of threads is reached
+
+    with monkeypatch.context() as amid:
+        amid.setattr("siglip_search.service.endpoint.installed_version", refuse)
+        assert connect(tmp_path) is None
+    client = connect(tmp_path)
+    assert client is not None
+    assert client.state().pid == os.getpid()
+
+
+def test_a_slow_greeting_is_waited_for_by_whoever_asks_for_patience(
+    echo: Echo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow() -> str:
+        time.sleep(0.5)  # as on a machine under load
+        return "1"
+
+    monkeypatch.setattr("siglip_search.service.endpoint.installed_version", slow)
+    assert connect(tmp_path, greeting_seconds=0.1) is None
+    client = connect(tmp_path, greeting_seconds=5.0)
+    assert client is not None
+    client.close()
+
+
 def test_one_daemon_a_library(echo: Echo, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(tmp_path)
     with (
-        pytest.raises(DaemonRunningError, match=f"process {os.getpid()} looks after"),
+        pytest.raises(DaemonRunningError, match=f"process {os.getpid()} looks after") as refused,
         serving(Echo(), link),
     ):
         pass
+    assert "siglip-search index PATH" in refused.value.hint
     client = connect(link)
     assert client is not None
     client.close()
@@ -407,8 +485,10 @@ def test_a_runtime_folder_that_is_a_link_or_another_users_is_refused(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir(mode=0o700)
     folder.symlink_to(elsewhere)
-    with pytest.raises(PathError, match="is a link or belongs to another user"):
+    with pytest.raises(PathError, match="is a link or belongs to another user") as refused:
         address.make_private(folder)
+    # In /tmp nobody can remove what is another user's.
+    assert "XDG_RUNTIME_DIR" in refused.value.hint
     with (
         pytest.raises(PathError, match="is a link or belongs to another user"),
         serving(Echo(), tmp_path / "library"),
@@ -492,3 +572,15 @@ def test_what_a_killed_daemon_left_is_replaced(runtime: Path, tmp_path: Path) ->
         assert client is not None
         assert client.pid == os.getpid()
         client.close()
+
+
+def test_one_daemon_a_library_also_when_its_lock_was_deleted(echo: Echo, tmp_path: Path) -> None:
+    (tmp_path / "daemon.lock").unlink()
+    with (
+        pytest.raises(DaemonRunningError, match=f"process {os.getpid()} looks after"),
+        serving(Echo(), tmp_path),
+    ):
+        pass
+    client = connect(tmp_path)
+    assert client is not None
+    client.close()

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from installed_command import CommandLine
+from small_daemon import SmallDaemon, runtime_folder, serving
 
+from siglip_search.errors import ServiceError
 from siglip_search.service import installation
 from siglip_search.service.journal import log_file
 from siglip_search.service.launchd import Launchd
 from siglip_search.service.log_tail import following_lines, last_lines
-from siglip_search.service.programs import ServiceError
 from siglip_search.service.systemd import Systemd
 from siglip_search.service.units import UnitState, unit_of
 from siglip_search.service.windows_task import TaskScheduler
@@ -98,7 +99,7 @@ def test_install_writes_the_unit_and_starts_it(command: CommandLine, programs: P
     assert programs.calls() == [
         "systemctl --user show --property=Version",
         "systemctl --user daemon-reload",
-        f"systemctl --user enable {unit.name}.service",
+        f"systemctl --user enable {file}",
         f"systemctl --user restart --no-block {unit.name}.service",
         f"loginctl show-user {os.getuid()} --property=Linger",
     ]
@@ -117,7 +118,7 @@ def test_dry_run_shows_file_and_commands_and_does_nothing(
     shown = command("service", "install", "--dry-run").text
     assert alike(Systemd().definition(unit).decode()) in alike(shown)
     assert shown.startswith(f"# {Systemd().file(unit)}\n")
-    assert f"systemctl --user enable {unit.name}.service\n" in shown
+    assert f"systemctl --user enable {Systemd().file(unit)}\n" in shown
     assert not Systemd().file(unit).exists()
     assert programs.calls() == []
 
@@ -185,6 +186,24 @@ def test_without_systemd_there_is_one_line_and_the_way_in_the_foreground(
     assert not Systemd().file(unit_of(command.library)).exists()
 
 
+@linux_only
+def test_where_systemd_does_not_answer_the_hint_says_why(
+    command: CommandLine, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs.answer("systemctl", "", status=1)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("SUDO_USER", "someone")
+    with pytest.raises(ServiceError) as caught:
+        Systemd().check()
+    assert "Leave out sudo" in caught.value.hint
+    monkeypatch.delenv("SUDO_USER")
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr(os.path, "exists", lambda path: str(path).endswith("/systemd"))
+    with pytest.raises(ServiceError) as caught:
+        Systemd().check()
+    assert f"XDG_RUNTIME_DIR=/run/user/{os.getuid()}" in caught.value.hint
+
+
 def test_without_the_program_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     for supervisor in (Systemd(), Launchd(), TaskScheduler()):
@@ -199,8 +218,8 @@ def test_refusal_of_the_service_manager_names_the_command(
 ) -> None:
     programs.answer("systemctl", "enable", status=1)
     refused = command("service", "install", expect=2)
-    name = unit_of(command.library).name
-    assert f"`systemctl --user enable {name}.service` failed" in refused.stderr
+    file = Systemd().file(unit_of(command.library))
+    assert f"`systemctl --user enable {file}` failed" in refused.stderr
 
 
 @linux_only
@@ -244,7 +263,8 @@ def test_status_tells_how_it_ended(
 def test_start_and_stop_need_an_installed_service(command: CommandLine, programs: Programs) -> None:
     for verb in ("start", "stop"):
         refused = command("service", verb, expect=2)
-        assert "siglip-search service install" in refused.stderr
+        words = f"service install --library '{command.library}'"
+        assert words in refused.stderr
     assert programs.calls() == []
     command("service", "install")
     programs.calls()
@@ -260,7 +280,9 @@ def test_logs_are_the_journal(command: CommandLine, programs: Programs) -> None:
     programs.answer("journalctl", "", "line of the journal\n")
     assert command("service", "logs", "-n", "7").text == "line of the journal\n"
     name = unit_of(command.library).name
-    assert programs.calls() == [f"journalctl --user -u {name}.service -n 7 --no-pager"]
+    assert programs.calls() == [
+        f"journalctl --user -q -u {name}.service -n {lines} --no-pager" for lines in (1, 7)
+    ]
 
 
 def install_and_remove(supervisor: Supervisor, library: Path) -> None:
@@ -295,6 +317,26 @@ def test_launchd_is_asked_in_the_right_order(programs: Programs, tmp_path: Path)
         f"kickstart {domain}/{name}",
         f"bootout {domain}/{name}",
     ]
+
+
+def test_the_daemon_is_asked_to_end_where_the_system_would_kill_it(
+    programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with runtime_folder(monkeypatch):
+        served = SmallDaemon(tmp_path / "library")
+        unit = unit_of(tmp_path / "library")
+        supervisor = TaskScheduler()
+        installation.install(supervisor, installation.plan_installation(supervisor, unit))
+        programs.calls()
+        with serving(served, unit.library) as endpoint:
+            stopping = threading.Thread(target=installation.stop, args=(supervisor, unit))
+            stopping.start()
+            assert served.stopped.wait(10)
+            assert not [call for call in programs.calls() if "/End" in call]
+            endpoint.close()
+            stopping.join(10)
+        served.library.close()
+    assert programs.calls()[-1].startswith("schtasks /End")
 
 
 def test_launchd_tells_how_it_is(programs: Programs, tmp_path: Path) -> None:
@@ -385,10 +427,11 @@ def test_log_is_followed_through_a_rotation(tmp_path: Path) -> None:
 
 
 @linux_only
+@pytest.mark.parametrize("status", [127, 1, 0], ids=["no program", "refused", "no journal"])
 def test_logs_without_a_journal_are_the_daemons_own_file(
-    command: CommandLine, programs: Programs
+    status: int, command: CommandLine, programs: Programs
 ) -> None:
-    programs.answer("journalctl", "", status=127)  # as a shell says that it is not there
+    programs.answer("journalctl", "", status=status)
     assert "there is no log yet" in command("service", "logs", expect=2).stderr
     log = log_file(command.library)
     log.parent.mkdir(parents=True)

@@ -13,8 +13,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from siglip_search.errors import ServiceError
 from siglip_search.service.launchd import Launchd
-from siglip_search.service.programs import ServiceError
 from siglip_search.service.systemd import Systemd, command_line, quoted
 from siglip_search.service.units import Unit, is_as_written, is_ours, sealed, unit_of
 from siglip_search.service.windows_task import NAMESPACE, TaskScheduler
@@ -181,6 +181,7 @@ def test_property_list_says_what_was_meant(name: str, tmp_path: Path) -> None:
     assert agent["ProgramArguments"] == [
         *(sys.executable, "-P", "-m", "siglip_search", "watch"),
         *("--library", str(tmp_path / name)),
+        "--quiet",  # nobody rotates the file that takes what is said
     ]
     assert agent["KeepAlive"] == {"SuccessfulExit": False}
     assert agent["ProcessType"] == "Background"

@@ -10,25 +10,28 @@ The writer's lock is held during a run only, so that other programs can write in
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
-from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from siglip_index.errors import LibraryBusyError, StoreError
+from siglip_index.errors import (
+    CorruptLibraryError,
+    LibraryAccessError,
+    LibraryBusyError,
+    NewerLibraryError,
+    StoreError,
+)
 from siglip_search.engine.indexing import IndexListener
 from siglip_search.errors import ModelError, PathError, SiglipSearchError
-from siglip_search.service.index_events import listener_for
-from siglip_search.service.messages import report_object
+from siglip_search.service.job_runs import carry_out_job
 from siglip_search.service.run_stop import RunStop
 from siglip_search.service.runs import Runs
 from siglip_search.service.thrift import Backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    import os
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from siglip_search.engine.following import Follower
@@ -36,11 +39,11 @@ if TYPE_CHECKING:
     from siglip_search.ingest.report import IngestReport
     from siglip_search.photos.settling import Look, Settling
     from siglip_search.service.activity import Activity
-    from siglip_search.service.care import Care
     from siglip_search.service.jobs import HandedOver, Requests
     from siglip_search.service.journal import Journal
     from siglip_search.service.resident_search import ResidentSearch
     from siglip_search.service.watch_options import WatchOptions
+    from siglip_search.service.watcher_care import Care
 
     Shown = Callable[[], AbstractContextManager[IndexListener]]
 
@@ -50,16 +53,10 @@ TURN_SECONDS = 2.0
 QUIET_SECONDS = 5.0
 # More places than these are one look through everything.
 MOST_LOOKS = 10_000
-# A look through all folders is interrupted for new pictures once it has embedded for so long, and
-# for so many times as long as it looked around, which it does again when it goes on.
+# A look is interrupted for new pictures elsewhere once it has embedded for so long, and for so many
+# times as long as it looked around, which it does again when it goes on.
 EMBEDDING_SECONDS = 5.0
 EMBEDDING_TIMES_SCANNING = 5.0
-
-
-@contextmanager
-def unseen() -> Iterator[IndexListener]:
-    """Give a listener that does nothing."""
-    yield IndexListener()
 
 
 class Work:
@@ -107,21 +104,24 @@ class Work:
         self._on_alive = on_alive
         self._runs = Runs(settling, activity, journal)
         self._backoff = Backoff()
+        self._snapshot_backoff = Backoff()
         self._stop = threading.Event()
         self._looks: dict[Look, None] = {}
+        self._unfinished: dict[Look, None] = {}  # was begun, and interrupted or failed
         self._gathering = threading.Lock()
         self._first_paths: list[str | os.PathLike[str] | bytes] = []
         self._has_caught_up = False
         self._reconcile_at = -math.inf
         self._worked_at = time.monotonic()
         self._coming: str | None = None
-        # The run in progress if it may be interrupted, and whether new pictures may do so.
-        self._interruptible: tuple[RunStop, bool] | None = None
+        self._are_drives_changed = False
+        # Of the run in progress, if it may be interrupted.
+        self._interruptible: RunStop | None = None
 
     @property
     def waiting(self) -> int:
         """How many places are to be looked at as soon as it is their turn."""
-        return len(self._looks)
+        return len(self._looks) + len(self._unfinished)
 
     def begin(self, paths: Sequence[str | os.PathLike[str]], stop: threading.Event) -> None:
         """Say what to do first.
@@ -137,16 +137,20 @@ class Work:
         """Look through all folders as soon as nothing is more urgent; also from a signal."""
         self._reconcile_at = -math.inf
 
+    def drives_changed(self) -> None:
+        """A folder that is away may be at another place from now on; from any thread."""
+        self._are_drives_changed = True
+        self._settling.wake()
+
     def interrupt(self) -> None:
         """End a run of the daemon's own, which goes on later; from any thread."""
         running = self._interruptible
         if running is not None:
-            running[0].set()
+            running.set()
 
     def has_new_pictures(self) -> bool:
-        """Tell whether a look through all folders is to be interrupted; from another thread."""
-        running = self._interruptible
-        if running is None or not running[1]:
+        """Tell whether the run in progress is to be interrupted for them; from another thread."""
+        if self._interruptible is None:
             return False
         scanning, embedding = self._runs.seconds_of_scan_and_embedding()
         if embedding < max(EMBEDDING_SECONDS, EMBEDDING_TIMES_SCANNING * scanning):
@@ -159,6 +163,7 @@ class Work:
 
         Raises:
             PathError, ModelError: The paths that were named first cannot be indexed.
+            CorruptLibraryError, NewerLibraryError: The library was so at the start.
         """
         self._on_alive()
         if self._requests.wants_aside():
@@ -175,6 +180,10 @@ class Work:
                 if self._first_paths:
                     raise  # whoever named them is told at once
                 self._failed(error)
+            except (CorruptLibraryError, NewerLibraryError) as error:
+                if not self._has_caught_up:
+                    raise  # waiting mends nothing, and whoever starts it is there to be told
+                self._failed(error)
             except (SiglipSearchError, StoreError, OSError) as error:
                 self._failed(error)
 
@@ -185,15 +194,27 @@ class Work:
             self.look_again()
         self._coming = standing.coming
         self._gather()
+        if self._are_drives_changed:
+            self._recognise_roots()
         if self._first_paths:
             self._reconcile()  # a folder that was just named comes before all others
-        elif self._looks:
+        elif self._looks or self._unfinished:
             self._look()
         elif time.monotonic() >= self._reconcile_at:
             self._reconcile()
         else:
             self._be_idle()
             self._rest()
+
+    def _recognise_roots(self) -> None:
+        """Note what is at another place now; being a new folder to follow, it is looked through."""
+        self._are_drives_changed = False
+        try:
+            for relocation in self._follower.recognise_roots():
+                self._journal.info(str(relocation))
+        except BaseException:
+            self._are_drives_changed = True
+            raise
 
     def _must_wait(self) -> bool:
         if self._backoff.seconds_left() > 0:
@@ -225,22 +246,25 @@ class Work:
                     ),
                     what,
                     listener=listener,
-                    for_looks=True,
                 )
+            # Also if it was interrupted they are the library's own from now on, and what happened
+            # somewhere comes before the rest of them.
+            self._first_paths = []
             is_done = not report.stopped
         finally:
             if not is_done:
                 self.look_again()
         if is_done:
             self._has_caught_up = True
-            self._first_paths = []
             every = self._watch_options.reconcile_every_seconds
             self._reconcile_at = min(self._reconcile_at, time.monotonic() + every)
 
     def _look(self) -> None:
         with self._gathering:
-            looks = list(self._looks)
-            self._looks.clear()
+            # A picture that came just now does not wait for the rest of a large folder.
+            taken = self._looks or self._unfinished
+            looks = list(taken)
+            taken.clear()
         is_done = False
         try:
             report = self._own_run(
@@ -258,8 +282,10 @@ class Work:
             raise
         finally:
             if not is_done:
-                with self._gathering:
-                    self._looks = dict.fromkeys(looks) | self._looks
+                self._unfinished |= dict.fromkeys(looks)
+                if len(self._unfinished) > MOST_LOOKS:
+                    self._unfinished.clear()
+                    self.look_again()
 
     def _own_run(
         self,
@@ -268,10 +294,9 @@ class Work:
         *,
         listener: IndexListener | None = None,
         routine: bool = False,
-        for_looks: bool = False,
     ) -> IngestReport:
         stop = RunStop(self._stop, on_look=self._on_alive)
-        self._interruptible = (stop, for_looks)
+        self._interruptible = stop
         try:
             if self._requests.is_urgent():  # it may have come before there was one to interrupt
                 stop.set()
@@ -280,73 +305,77 @@ class Work:
             )
         finally:
             self._interruptible = None
-            self._worked_at = time.monotonic()
+            # Looking around needs no tower: a folder that is polled must not keep one in memory.
+            if self._runs.has_read:
+                self._worked_at = time.monotonic()
         self._backoff.succeeded()
         return report
 
     def _run_job(self, job: HandedOver) -> None:
         stop = RunStop(self._stop, job.cancelled, on_look=self._on_alive)
-        options = replace(job.request.options, device=self._options.device)
-        what = f"index {', '.join(job.request.paths) or 'all folders'}"
         try:
-            report = self._runs.carry_out(
-                lambda listener: self._follower.index(
-                    [os.fsencode(path) for path in job.request.paths],
-                    options=options,
-                    stop=stop,
-                    listener=listener,
-                ),
-                what,
-                listener_for(job.on_event),
-            )
-        except (SiglipSearchError, StoreError) as error:
-            self._journal.warning(f"{what}: {error}")
-            job.fail(error)
-        else:
-            self._warn_of_one_time_choices(report, options)
-            job.succeed(report_object(report))
+            if carry_out_job(
+                job,
+                self._follower,
+                self._runs,
+                self._journal,
+                own_options=self._options,
+                stop=stop,
+            ):
+                self._backoff.succeeded()
         finally:
-            if not job.has_ended:
-                job.fail(SiglipSearchError("the daemon failed", hint="Its log says why."))
             self._activity.now("idle")
             self._worked_at = time.monotonic()
-
-    def _warn_of_one_time_choices(self, report: IngestReport, options: IndexOptions) -> None:
-        if set(options.exclude) - set(self._options.exclude):
-            report.warnings.append(
-                "--exclude holds for this run, and the daemon goes on with all pictures: "
-                "`siglip-search roots exclude` leaves them out for good"
-            )
-        if options.newest is not None and report.pending:
-            report.warnings.append("the daemon goes on with the pictures that are left")
 
     def _step_aside(self) -> None:
         self._activity.now("aside", "another command writes")
         # Another library may lie there afterwards, and Windows exchanges no file that is open.
-        self._follower.close()
-        self._search.start_afresh()
+        self._let_files_go()
         with self._care.hands_off():
             while not self._stop.is_set() and self._requests.stay_aside():
                 self._on_alive()
         self._search.start_afresh()
         self._activity.now("idle")
+        self._backoff.succeeded()  # what was in the way may have been mended just now
+
+    def _let_files_go(self) -> None:
+        self._follower.close()
+        self._search.start_afresh()
 
     def _be_idle(self) -> None:
         if self._activity.doing != "idle":
             self._activity.now("idle")
         idle_seconds = time.monotonic() - self._worked_at
-        if self._runs.has_unsaved and idle_seconds >= QUIET_SECONDS:
-            self._follower.write_snapshot()
-            self._runs.has_unsaved = False
-            self._backoff.succeeded()
+        is_quiet = idle_seconds >= QUIET_SECONDS and not self._snapshot_backoff.seconds_left()
+        if self._runs.has_unsaved and is_quiet:
+            self._write_snapshot()
         unload_after = self._watch_options.idle_unload_seconds
         if self._follower.is_warm and idle_seconds >= unload_after:
             self._follower.unload()
         if self._search.is_warm and self._search.seconds_idle() >= unload_after:
             self._search.start_afresh()
 
+    def _write_snapshot(self) -> None:
+        """Write what is due; a failure makes the next start slower, and no picture wait."""
+        try:
+            self._follower.write_snapshot()
+        except (StoreError, OSError) as error:
+            self._snapshot_backoff.failed(error)
+            line = f"no snapshot was written: {error}; tried again later"
+            if self._activity.warn(line):
+                self._journal.warning(line, hint=getattr(error, "hint", ""))
+        else:
+            self._runs.has_unsaved = False
+            self._snapshot_backoff.succeeded()
+
     def _failed(self, error: Exception) -> None:
         wait = self._backoff.failed(error)
+        if isinstance(error, LibraryAccessError):
+            # Of a database that was opened while its disk could only be read, SQLite can only read
+            # as long as anybody in this process has it open.
+            self._let_files_go()
+            with self._care.hands_off():  # which closes what that thread has open
+                pass
         self._activity.now("waiting", str(error))
         is_busy = isinstance(error, LibraryBusyError)
         if is_busy and self._backoff.failures > 1:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from siglip_index import open_store
+from siglip_index.database import DATABASE_NAME
 from siglip_index.errors import LibraryMissingError
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class LibraryStanding:
         Raises:
             StoreError: The library cannot be read.
         """
+        if not (self._directory / DATABASE_NAME).exists():
+            self.start_afresh()  # it went away, though it can be read as long as it is open
         try:
             self._store = self._store or open_store(self._directory, writable=False)
         except LibraryMissingError:

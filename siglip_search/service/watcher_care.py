@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from siglip_index.errors import StoreError
 from siglip_search.service.followed_roots import FollowedRoots
-from siglip_search.service.standing import LibraryStanding, Standing
+from siglip_search.service.library_standing import LibraryStanding, Standing
 from siglip_search.service.thrift import DiskSpace
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ class Care:
         activity: Counts it.
         journal: Takes what is worth a line.
         on_turn: Called about every second, in this thread.
+        on_drives: Called there when a folder that is away may be at another place now.
+        on_end: Called there when the thread ends, also when it dies of a defect.
     """
 
     def __init__(
@@ -47,11 +49,15 @@ class Care:
         journal: Journal,
         *,
         on_turn: Callable[[], None],
+        on_drives: Callable[[], None],
+        on_end: Callable[[], None],
     ) -> None:
         self._settling = settling
         self._activity = activity
         self._journal = journal
         self._on_turn = on_turn
+        self._on_drives = on_drives
+        self._on_end = on_end
         self._disk = DiskSpace(settings.library, options.min_free_bytes)
         self._reader = LibraryStanding(settings.library)
         self._roots = FollowedRoots(
@@ -131,6 +137,7 @@ class Care:
                 self._turn()
         finally:
             self._has_begun.set()
+            self._on_end()
             self._settling.wake()
 
     def _turn(self) -> None:
@@ -138,12 +145,13 @@ class Care:
         if self._reading.acquire(blocking=False):  # it is held while another command writes
             try:
                 self._standing = self._reader.read()
-            except StoreError as error:
+            except (StoreError, OSError) as error:
                 # The working thread meets it as well and does something about it.
                 self._activity.warn(str(error))
             finally:
                 self._reading.release()
         # What is there at the start is looked through anyway.
         self._roots.update(self._standing, look=self._has_begun.is_set())
-        self._roots.check()
+        if self._roots.check():
+            self._on_drives()
         self._on_turn()
