@@ -27,6 +27,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="takes minutes: pytest -m slow"))
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name long bytes by their length: their text is unreadable.
+
+    And what a compressor wrote holds the time of writing, so that two workers that collect the
+    same tests a second apart would not agree on what they are called.
+    """
+    return f"{argname}-of-{len(val)}-bytes" if isinstance(val, bytes) and len(val) > 24 else None
+
+
 @pytest.fixture(autouse=True)
 def isolated_home(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch

@@ -243,8 +243,8 @@ def refused(path: Path) -> str:
         (b"#version: 0.2\nc a\nno merge at all\n", "line 3 is not two pieces"),
         (b"#version: 0.2\nc a\nca\n", "line 3 is not two pieces"),
         (b"#version: 0.2\nc a\nto g</w>\n", "merge 2 is of pieces"),
-        (gzip.compress(b"#version: 0.2\nc a\n" * 500)[:-20], "damaged archive"),
-        (gzip.compress(b"#version: 0.2\nc a\n")[:12] + bytes(40), "damaged archive"),
+        (gzip.compress(b"#version: 0.2\nc a\n" * 500, mtime=0)[:-20], "damaged archive"),
+        (gzip.compress(b"#version: 0.2\nc a\n", mtime=0)[:12] + bytes(40), "damaged archive"),
         (b"\x1f\x8bnot an archive", "damaged archive"),
     ],
 )
