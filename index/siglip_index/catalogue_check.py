@@ -19,7 +19,19 @@ _IS_NAMED = (
     "EXISTS (SELECT 1 FROM file WHERE file.photo_id = photo.id AND file.vanished_at IS NULL)"
 )
 
+OLDEST_MTIME = (
+    "(SELECT min(file.mtime_ns) FROM file"
+    " WHERE file.photo_id = photo.id AND file.vanished_at IS NULL)"
+)
+
 NO_LIST = "CASE WHEN json_valid({0}) THEN json_type({0}) ELSE '' END <> 'array'"
+
+BROKEN_RECORD = (
+    "typeof(kind) <> 'text' OR typeof(key) <> 'text' OR typeof(value) <> 'text'"
+    " OR NOT json_valid(value)"
+)
+# SQLite's own check passes over both.
+BROKEN_TAG = "typeof(label) <> 'text' OR ifnull(probability NOT BETWEEN 0 AND 1, 1)"
 
 # Each counts the rows that contradict the rest.
 _CONTRADICTIONS = (
@@ -64,6 +76,10 @@ _CONTRADICTIONS = (
         " AND value NOT IN (SELECT id FROM space)",
     ),
     (
+        "{} photos have another time than their oldest file",
+        f"SELECT count(*) FROM photo WHERE oldest_mtime_ns IS NOT {OLDEST_MTIME}",
+    ),
+    (
         "{} photos have damaged keywords",
         f"SELECT count(*) FROM photo WHERE {NO_LIST.format('keywords')}",
     ),
@@ -71,6 +87,8 @@ _CONTRADICTIONS = (
         "{} roots have damaged patterns",
         f"SELECT count(*) FROM root WHERE {NO_LIST.format('exclude')}",
     ),
+    ("{} records are damaged", f"SELECT count(*) FROM record WHERE {BROKEN_RECORD}"),
+    ("{} tags are damaged", f"SELECT count(*) FROM tag WHERE {BROKEN_TAG}"),
 )
 
 

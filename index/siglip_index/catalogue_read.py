@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from siglip_index import half_vectors
-from siglip_index.catalogue_places import count_online_only, present_paths, roots
+from siglip_index.catalogue_places import count_online_only, present_paths
 from siglip_index.errors import CorruptLibraryError, UnknownSpaceError
 from siglip_index.photo_columns import FACT_COLUMNS, facts_of
-from siglip_index.records import Photo, Space, StoreCounts, Where
-from siglip_index.where import compile_where
+from siglip_index.records import Photo, Space, StoreCounts
 
 if TYPE_CHECKING:
     import sqlite3
@@ -200,17 +199,6 @@ def photos_with_older_metadata(
         "id",
         among,
     )
-
-
-def photo_ids_where(connection: sqlite3.Connection, where: Where) -> NDArray[np.int64]:
-    """Return the ids of all visible photos that meet the conditions, ascending."""
-    condition, parameters = compile_where(where, roots(connection))
-    rows = connection.execute(
-        "SELECT photo.id FROM photo"  # noqa: S608 - compile_where gives marks for all values
-        f" WHERE photo.vanished_at IS NULL AND {condition} ORDER BY photo.id",
-        parameters,
-    )
-    return np.fromiter((photo_id for (photo_id,) in rows), dtype=np.int64)
 
 
 def vectors(

@@ -6,12 +6,19 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from siglip_index import catalogue_roots, file_rows, half_vectors
-from siglip_index.catalogue_read import active_space, chunks, generation, marks, space_row
-from siglip_index.errors import InvalidVectorError
+from siglip_index import (
+    catalogue_roots,
+    catalogue_spaces,
+    file_rows,
+    half_vectors,
+    photo_tags,
+    small_records,
+)
+from siglip_index.catalogue_check import OLDEST_MTIME
+from siglip_index.catalogue_read import chunks, generation, marks, space_row
 from siglip_index.locations import storable_text
 from siglip_index.photo_columns import FACT_COLUMNS, fact_values
-from siglip_index.repair import FORGET_PHOTOS_WITHOUT_VECTOR, repair_catalogue
+from siglip_index.repair import repair_catalogue
 
 if TYPE_CHECKING:
     import sqlite3
@@ -67,71 +74,40 @@ class CatalogueWriter:
 
     def ensure_space(self, space: Space) -> None:
         """See `StoreWriter.ensure_space`."""
-        self._connection.execute(
-            "INSERT OR IGNORE INTO space (key, dimension, model, log_start) VALUES (?, ?, ?, ?)",
-            # Nothing older counts: a space of this key and number may have been dropped before.
-            [space.key, space.dimension, storable_text(space.model), self._generation],
-        )
-        self._connection.execute(
-            "UPDATE space SET model = ? WHERE key = ? AND model <> ?",
-            [storable_text(space.model), space.key, storable_text(space.model)],
-        )
-        row = space_row(self._connection, space.key)
-        if row.space.dimension != space.dimension:
-            raise InvalidVectorError(
-                f"the space {space.key!r} has dimension {row.space.dimension},"
-                f" not {space.dimension}"
-            )
-        self._connection.execute(
-            "INSERT OR IGNORE INTO meta (key, value) VALUES ('active_space', ?)", [row.id]
-        )
+        catalogue_spaces.ensure_space(self._connection, space, self._generation)
 
     def activate_space(self, key: str) -> None:
         """See `StoreWriter.activate_space`."""
-        row = space_row(self._connection, key)
-        self._connection.execute("UPDATE meta SET value = ? WHERE key = 'active_space'", [row.id])
-        self._connection.execute(
-            "DELETE FROM meta WHERE key = 'coming_space' AND value = ?", [row.id]
-        )
+        catalogue_spaces.activate_space(self._connection, key)
 
     def prepare_space(self, key: str | None) -> None:
         """See `StoreWriter.prepare_space`."""
-        self._connection.execute("DELETE FROM meta WHERE key = 'coming_space'")
-        if key is not None:
-            row = space_row(self._connection, key)
-            self._connection.execute(
-                "INSERT INTO meta (key, value) VALUES ('coming_space', ?)", [row.id]
-            )
+        catalogue_spaces.prepare_space(self._connection, key)
 
     def drop_space(self, key: str) -> int:
         """See `StoreWriter.drop_space`."""
-        row = space_row(self._connection, key)
-        active = active_space(self._connection)
         self._settle()
-        if active is not None and active.key == key and self._has_vectors(row.id):
-            raise ValueError(f"the space {key!r} is the active one and has vectors")
+        vectors = catalogue_spaces.drop_space(self._connection, key)
         self._spaces.pop(key, None)
-        vectors = self._connection.execute("DELETE FROM vector WHERE space_id = ?", [row.id])
-        for table in ("change", "snapshot"):
-            self._connection.execute(f"DELETE FROM {table} WHERE space_id = ?", [row.id])  # noqa: S608
-        self._connection.execute(
-            "DELETE FROM meta WHERE key IN ('active_space', 'coming_space') AND value = ?",
-            [row.id],
-        )
-        self._connection.execute("DELETE FROM space WHERE id = ?", [row.id])
-        self._connection.execute(
-            "INSERT OR IGNORE INTO meta (key, value)"
-            " SELECT 'active_space', min(id) FROM space HAVING min(id) IS NOT NULL"
-        )
-        for statement in FORGET_PHOTOS_WITHOUT_VECTOR:
-            self._connection.execute(statement)
-        return vectors.rowcount
+        return vectors
 
-    def _has_vectors(self, space_id: int) -> bool:
-        row = self._connection.execute(
-            "SELECT 1 FROM vector WHERE space_id = ? LIMIT 1", [space_id]
-        ).fetchone()
-        return row is not None
+    def put_tags(
+        self,
+        space_key: str,
+        vocabulary: str,
+        rows: Iterable[tuple[int, Sequence[tuple[str, float]]]],
+    ) -> None:
+        """See `StoreWriter.put_tags`."""
+        self._settle()
+        photo_tags.put_tags(self._connection, space_key, vocabulary, rows)
+
+    def clear_tags(self, space_key: str) -> None:
+        """See `StoreWriter.clear_tags`."""
+        photo_tags.clear_tags(self._connection, space_key)
+
+    def put_record(self, kind: str, key: str, value: str | None) -> None:
+        """See `StoreWriter.put_record`."""
+        small_records.put_record(self._connection, kind, key, value)
 
     def ensure_root(self, path: bytes, device: int | None) -> Root:
         """See `StoreWriter.ensure_root`."""
@@ -243,7 +219,7 @@ class CatalogueWriter:
     def refresh_files(self, seen: Iterable[tuple[int, Fingerprint, int | None]]) -> None:
         """See `StoreWriter.refresh_files`."""
         seen = list(seen)
-        self._touch_photos_of([file_id for file_id, _, _ in seen], "vanished_at IS NOT NULL")
+        self._touch_photos_of([file_id for file_id, _, _ in seen], "1")
         file_rows.refresh_files(self._connection, seen)
 
     def set_companions(self, file_id: int, companions: Iterable[Companion]) -> None:
@@ -328,24 +304,26 @@ class CatalogueWriter:
         appeared: list[int] = []
         vanished: list[int] = []
         additions: list[tuple[int, int]] = []
+        changed: list[tuple[float | None, int | str | None, int]] = []
         for chunk in chunks(sorted(self._touched | fresh.keys())):
             rows = self._connection.execute(
-                "SELECT id, vanished_at IS NULL, EXISTS (SELECT 1 FROM file"  # noqa: S608
-                " WHERE file.photo_id = photo.id AND file.vanished_at IS NULL)"
+                f"SELECT id, vanished_at, oldest_mtime_ns, {OLDEST_MTIME}"  # noqa: S608
                 f" FROM photo WHERE id IN ({marks(chunk)})",
                 chunk,
             )
-            for photo_id, was_visible, is_visible in rows:
+            for photo_id, vanished_at, known_mtime_ns, oldest_mtime_ns in rows:
+                was_visible, is_visible = vanished_at is None, oldest_mtime_ns is not None
                 if was_visible and not is_visible:
                     vanished.append(photo_id)
                 elif is_visible and not was_visible:
                     appeared.append(photo_id)
                 elif is_visible:
                     additions += [(space_id, photo_id) for space_id in fresh.get(photo_id, ())]
+                if was_visible != is_visible or known_mtime_ns != oldest_mtime_ns:
+                    since = None if is_visible else self._now if was_visible else vanished_at
+                    changed.append((since, oldest_mtime_ns, photo_id))
         self._connection.executemany(
-            "UPDATE photo SET vanished_at = ? WHERE id = ?",
-            [(None, photo_id) for photo_id in appeared]
-            + [(self._now, photo_id) for photo_id in vanished],
+            "UPDATE photo SET vanished_at = ?, oldest_mtime_ns = ? WHERE id = ?", changed
         )
         self._log("add", additions + self._vectors_of(appeared))
         self._log("remove", self._vectors_of(vanished))

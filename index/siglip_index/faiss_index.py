@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 # The published stubs leave out much of what is used here.
 faiss: Any = _faiss
 
-# Up to this share of the index it is faster to fetch the wanted vectors than to pass over all.
-_FETCH_SHARE = 1 / 50
+# A bit for each number up to the greatest id, which the store gives one after another; no more
+# than 64 MiB of bits.
+_MAX_BITMAP_ID = 2**29
 _FIRST_RANGE_K = 2048
 _IO_BLOCK_BYTES = 4 * 2**20
 _MAX_THREADS: int = faiss.omp_get_max_threads()
@@ -47,6 +48,7 @@ class FaissIndex:
         self._index: Any = faiss.IndexIDMap2(flat)
         self._lock = SharedLock()
         self._sorted_ids: NDArray[np.int64] | None = None
+        self._mask: NDArray[np.bool_] | None = None
         self._buffer: mmap.mmap | None = None
 
     @classmethod
@@ -159,16 +161,12 @@ class FaissIndex:
         if k < 1:
             raise ValueError(f"k is {k}, it must be at least 1")
         with self._lock.shared():
-            reachable = self._reachable(only)
-            k = min(k, len(self) if reachable is None else len(reachable))
+            count, parameters = self._reachable(only)
+            k = min(k, count)
             if k == 0 or len(queries) == 0:
                 shape = (len(queries), k)
                 return np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.float32)
-            if reachable is not None and self._are_few(reachable):
-                products = queries @ self._fetch(reachable).T
-                best = np.argsort(-products, axis=1, kind="stable")[:, :k]
-                return reachable[best], np.take_along_axis(products, best, axis=1)
-            return self._scan(queries, k, _parameters(reachable))
+            return self._scan(queries, k, parameters)
 
     def range_search(
         self,
@@ -181,20 +179,12 @@ class FaissIndex:
         # FAISS's own range search is four times slower here than a search for the best k; that
         # one costs little more for a large k.
         with self._lock.shared():
-            reachable = self._reachable(only)
-            count = len(self) if reachable is None else len(reachable)
-            if reachable is not None and self._are_few(reachable):
-                ids, products = reachable, (query @ self._fetch(reachable).T)[0]
-                best = np.argsort(-products, kind="stable")
-                ids, products = ids[best], products[best]
-            elif count == 0:
-                ids, products = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
-            else:
-                parameters = _parameters(reachable)
-                for k in (min(_FIRST_RANGE_K, count), count):
-                    (ids,), (products,) = self._scan(query, k, parameters)
-                    if products[-1] < min_product:
-                        break
+            count, parameters = self._reachable(only)
+            ids, products = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
+            for k in sorted({min(_FIRST_RANGE_K, count), count} - {0}):
+                (ids,), (products,) = self._scan(query, k, parameters)
+                if products[-1] < min_product:
+                    break
         wanted = products.astype(np.float64) >= min_product
         return ids[wanted], products[wanted]
 
@@ -254,13 +244,13 @@ class FaissIndex:
             return
         self._own_memory()
         self._index.add_with_ids(vectors, ids)
-        self._sorted_ids = None
+        self._sorted_ids = self._mask = None
 
     def _remove(self, ids: NDArray[np.int64]) -> int:
         if not self._contains(ids).any():
             return 0
         self._own_memory()
-        self._sorted_ids = None
+        self._sorted_ids = self._mask = None
         return int(self._index.remove_ids(ids))
 
     def _ids(self) -> NDArray[np.int64]:
@@ -278,14 +268,33 @@ class FaissIndex:
         found: NDArray[np.bool_] = known[places] == ids
         return found
 
-    def _reachable(self, only: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
+    def _reachable(self, only: NDArray[np.int64] | None) -> tuple[int, Any]:
+        """Return how many vectors a search may return, and what tells FAISS which."""
         if only is None:
-            return None
-        wanted = np.unique(np.asarray(only, dtype=np.int64))
-        return wanted[self._contains(wanted)]
+            return len(self), None
+        wanted = np.asarray(only, dtype=np.int64)
+        known = self._ids()
+        if len(known) and known[0] >= 0 and known[-1] <= _MAX_BITMAP_ID:
+            mask = np.zeros(int(known[-1]) + 1, dtype=np.bool_)
+            mask[wanted[(wanted >= 0) & (wanted < len(mask))]] = True
+            mask &= self._known_mask()
+            bits = np.packbits(mask, bitorder="little")
+            # For half of 500,000 x 768 it takes 45 ms instead of the 69 ms of a hash table; for a
+            # few 1.3 ms, where fetching 5,000 vectors to multiply them here takes 19 ms.
+            return int(np.count_nonzero(mask)), _selecting(faiss.IDSelectorBitmap(bits))
+        wanted = np.unique(wanted)
+        wanted = wanted[self._contains(wanted)]
+        return len(wanted), _selecting(faiss.IDSelectorBatch(wanted))
 
-    def _are_few(self, ids: NDArray[np.int64]) -> bool:
-        return len(ids) <= len(self) * _FETCH_SHARE
+    def _known_mask(self) -> NDArray[np.bool_]:
+        """Return for each number up to the greatest id whether it is one."""
+        mask = self._mask
+        if mask is None:
+            known = self._ids()
+            mask = np.zeros(int(known[-1]) + 1, dtype=np.bool_)
+            mask[known] = True
+            self._mask = mask
+        return mask
 
     def _fetch(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         if len(ids) == 0:
@@ -308,7 +317,5 @@ class FaissIndex:
         return np.ascontiguousarray(ids, dtype=np.int64)
 
 
-def _parameters(only: NDArray[np.int64] | None) -> Any:
-    if only is None:
-        return None
-    return faiss.SearchParameters(sel=faiss.IDSelectorBatch(np.ascontiguousarray(only)))
+def _selecting(selector: Any) -> Any:
+    return faiss.SearchParameters(sel=selector)

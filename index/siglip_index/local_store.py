@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
 
-from siglip_index import catalogue_places, catalogue_read, half_vectors, snapshot
+from siglip_index import catalogue_places, catalogue_read, half_vectors, selection, snapshot
 from siglip_index.database import DATABASE_NAME, explained
 from siglip_index.errors import LibraryAccessError, StoreError
 from siglip_index.library_folder import disk_usage
@@ -20,10 +20,10 @@ from siglip_index.lock import WriterLock
 from siglip_index.reader_pool import ReaderPool
 from siglip_index.records import Neighbour, SpaceUsage
 from siglip_index.resident_index import ResidentIndex
+from siglip_index.store_reads import StoreReads
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from siglip_index.catalogue_read import SpaceRow
     from siglip_index.faiss_index import FaissIndex
     from siglip_index.protocol import StoreWriter
-    from siglip_index.records import KnownFile, Photo, Root, Space, StoreCounts, Where
+    from siglip_index.records import KnownFile, Where
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ Result = TypeVar("Result")
 _FILES_PER_READ = 4096
 
 
-class LocalStore:
+class LocalStore(StoreReads):
     """Implements `Store` in one folder; every call reads the newest committed state.
 
     Safe to use from several threads; transactions of several threads follow one another.
@@ -107,26 +107,6 @@ class LocalStore:
         """True while this store holds the writer's lock."""
         return self._database is not None
 
-    def generation(self) -> int:
-        """Return a number that grows with every transaction that changed anything."""
-        return self._read(catalogue_read.generation)
-
-    def counts(self) -> StoreCounts:
-        """See `Store.counts`."""
-        return self._read(catalogue_read.counts)
-
-    def spaces(self) -> list[Space]:
-        """See `Store.spaces`."""
-        return [row.space for row in self._read(catalogue_read.space_rows)]
-
-    def active_space(self) -> Space | None:
-        """See `Store.active_space`."""
-        return self._read(catalogue_read.active_space)
-
-    def coming_space(self) -> Space | None:
-        """See `Store.coming_space`."""
-        return self._read(catalogue_read.coming_space)
-
     def space_usage(self) -> list[SpaceUsage]:
         """See `Store.space_usage`. The database's own bookkeeping for a vector is left out."""
         rows, vectors = self._read(
@@ -145,14 +125,6 @@ class LocalStore:
             for row in rows
         ]
 
-    def roots(self) -> list[Root]:
-        """See `Store.roots`."""
-        return self._read(catalogue_places.roots)
-
-    def former_directory(self) -> bytes | None:
-        """See `Store.former_directory`."""
-        return self._read(catalogue_places.former_directory)
-
     def files(
         self, root_id: int, under: bytes = b"", *, subfolders: bool = True
     ) -> Iterator[KnownFile]:
@@ -160,45 +132,6 @@ class LocalStore:
         return catalogue_places.iter_files(
             self._read, root_id, under, subfolders=subfolders, step=_FILES_PER_READ
         )
-
-    def failures(self) -> list[tuple[bytes, str]]:
-        """See `Store.failures`."""
-        return self._read(catalogue_places.failures)
-
-    def online_only(self) -> list[bytes]:
-        """See `Store.online_only`."""
-        return self._read(catalogue_places.online_only)
-
-    def known_sizes(self) -> set[int]:
-        """See `Store.known_sizes`."""
-        return self._read(catalogue_read.known_sizes)
-
-    def photos_by_hash(
-        self, space_key: str, content_hashes: Sequence[bytes]
-    ) -> dict[bytes, tuple[int, bool]]:
-        """See `Store.photos_by_hash`."""
-        query = catalogue_read.photos_by_hash
-        return self._read(partial(query, space_key=space_key, content_hashes=content_hashes))
-
-    def photos_in_space(self, space_key: str, among: Collection[int] | None = None) -> set[int]:
-        """See `Store.photos_in_space`."""
-        query = partial(catalogue_read.photos_in_space, space_key=space_key, among=among)
-        return self._read(query)
-
-    def photos_with_older_metadata(
-        self, version: int, among: Collection[int] | None = None
-    ) -> set[int]:
-        """See `Store.photos_with_older_metadata`."""
-        query = partial(catalogue_read.photos_with_older_metadata, version=version, among=among)
-        return self._read(query)
-
-    def photos(self, photo_ids: Sequence[int]) -> list[Photo]:
-        """See `Store.photos`."""
-        return self._read(partial(catalogue_read.photos, photo_ids=photo_ids))
-
-    def vectors(self, space_key: str, photo_ids: Sequence[int]) -> NDArray[np.float32]:
-        """See `Store.vectors`."""
-        return self._read(partial(catalogue_read.vectors, space_key=space_key, photo_ids=photo_ids))
 
     def iter_vectors(
         self, space_key: str, batch_size: int = 4096
@@ -253,7 +186,7 @@ class LocalStore:
             index, _ = self._resident_index(row).current(self._pool)
         if where is None or where.is_empty:
             return index, None
-        return index, self._read(partial(catalogue_read.photo_ids_where, where=where))
+        return index, self._read(partial(selection.selected_ids, where=where))
 
     def _resident_index(self, row: SpaceRow) -> ResidentIndex:
         # Both, for the number of a space that was dropped can come to mean another.
@@ -382,10 +315,6 @@ class LocalStore:
                 self._writer_lock = None
         with self._resident_lock:
             self._resident.clear()
-
-    def _read(self, query: Callable[[sqlite3.Connection], Result]) -> Result:
-        with explained(self._directory):
-            return self._pool.run(query)
 
 
 def _neighbours(ids: NDArray[np.int64], products: NDArray[np.float32]) -> list[Neighbour]:

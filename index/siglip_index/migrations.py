@@ -147,6 +147,53 @@ _FILES_AS_THEY_ARE = (
 )
 
 
+# What filters ask for, and what is kept beside the photos.
+_TAGS_RECORDS_AND_FILTERS = (
+    # A photo whose vector was compared with a vocabulary; its tags are those of that one.
+    """CREATE TABLE tagged (
+        id INTEGER PRIMARY KEY,
+        photo_id INTEGER NOT NULL,
+        space_id INTEGER NOT NULL,
+        vocabulary TEXT NOT NULL,
+        UNIQUE (photo_id, space_id),
+        -- Without the vector there is nothing that could have been compared.
+        FOREIGN KEY (photo_id, space_id) REFERENCES vector (photo_id, space_id) ON DELETE CASCADE
+    )""",
+    """CREATE TABLE tag (
+        id INTEGER PRIMARY KEY,
+        photo_id INTEGER NOT NULL,
+        space_id INTEGER NOT NULL,
+        label TEXT NOT NULL,
+        probability REAL NOT NULL CHECK (probability BETWEEN 0 AND 1),
+        UNIQUE (space_id, label, photo_id),
+        FOREIGN KEY (photo_id, space_id) REFERENCES tagged (photo_id, space_id) ON DELETE CASCADE
+    )""",
+    "CREATE INDEX tag_by_photo ON tag (photo_id, space_id)",
+    """CREATE TABLE record (
+        kind TEXT NOT NULL,
+        key TEXT NOT NULL,
+        value TEXT NOT NULL,  -- JSON
+        PRIMARY KEY (kind, key)
+    )""",
+    # The least mtime of the present files: the time of a picture that states none. NULL without.
+    "ALTER TABLE photo ADD COLUMN oldest_mtime_ns",
+    "DROP INDEX file_by_photo",
+    "CREATE INDEX file_by_photo ON file (photo_id, vanished_at, mtime_ns)",
+    "UPDATE photo SET oldest_mtime_ns = (SELECT min(file.mtime_ns) FROM file"
+    " WHERE file.photo_id = photo.id AND file.vanished_at IS NULL)",
+    # Each of these answers its condition without a look at the rows.
+    "CREATE INDEX file_by_change ON file (vanished_at, mtime_ns, photo_id)",
+    "CREATE INDEX photo_by_moment ON photo (taken_at, oldest_mtime_ns)",
+    "CREATE INDEX photo_vanished ON photo (vanished_at) WHERE vanished_at IS NOT NULL",
+    "CREATE INDEX photo_by_camera ON photo (camera) WHERE camera IS NOT NULL",
+    "CREATE INDEX photo_by_lens ON photo (lens) WHERE lens IS NOT NULL",
+    "CREATE INDEX photo_by_position ON photo (latitude, longitude)"
+    " WHERE latitude IS NOT NULL AND longitude IS NOT NULL",
+    "CREATE INDEX photo_by_rating ON photo (rating) WHERE rating IS NOT NULL",
+    "CREATE INDEX photo_by_keywords ON photo (keywords) WHERE keywords <> '[]'",
+)
+
+
 @migrations()
 def create_first_schema(database: Database) -> None:
     """Lay out an empty library of format 1."""
@@ -164,11 +211,19 @@ def add_metadata_companions_and_volumes(database: Database) -> None:
     database.execute("PRAGMA user_version = 2")
 
 
+@migrations()
+def add_tags_records_and_filter_indexes(database: Database) -> None:
+    """Format 3: tags of photos, small records of the library, indexes for filters."""
+    for statement in _TAGS_RECORDS_AND_FILTERS:
+        database.execute(statement)
+    database.execute("PRAGMA user_version = 3")
+
+
 def open_catalogue(path: Path, *, copy_first: bool = True) -> Database:
     """Open the database for writing, created or brought up to date where necessary.
 
-    A library of an older format is copied first (see `siglip_index.backup`). Each step is one
-    transaction: whatever ends it early leaves the library as it was.
+    A library of an older format is copied first (see `siglip_index.backup`). All steps together
+    are one transaction: whatever ends it early leaves the library as it was.
 
     Args:
         path: The database; the caller holds the writer's lock.
@@ -186,7 +241,8 @@ def open_catalogue(path: Path, *, copy_first: bool = True) -> Database:
         if copy_first and 0 < version < FORMAT_VERSION:
             _copy_first(path, version)
         database = Database(connection, execute_plugins=False)
-        migrations.apply(database)
+        with database.atomic():  # of several steps, all or none
+            migrations.apply(database)
     except BaseException:
         connection.close()
         raise

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from siglip_index.protocol_annotations import AnnotationReader, AnnotationWriter
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
@@ -91,7 +93,7 @@ class VectorIndex(Protocol):
         ...
 
 
-class StoreWriter(Protocol):
+class StoreWriter(AnnotationWriter, Protocol):
     """One transaction: everything done through it is committed together, or not at all."""
 
     def ensure_space(self, space: Space) -> None:
@@ -233,7 +235,7 @@ class StoreWriter(Protocol):
         ...
 
 
-class Store(Protocol):
+class Store(AnnotationReader, Protocol):
     """Photos, their files and their vectors, consistent with one another at any moment."""
 
     def generation(self) -> int:

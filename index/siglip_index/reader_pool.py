@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from siglip_index.database import BUSY_TIMEOUT_S, check_format, refuse_folder
 from siglip_index.errors import LibraryBusyError, LibraryMissingError
-from siglip_index.older_formats import show_older_format
+from siglip_index.older_formats import format_of, show_older_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +64,7 @@ class ReaderPool:
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()
         self._lock = threading.Lock()
-        self._idle: list[sqlite3.Connection] = []
+        self._idle: list[_Reader] = []
         self._closed = False
         self._source = self._choose_source()
 
@@ -103,8 +103,8 @@ class ReaderPool:
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+        for reader in idle:
+            reader.connection.close()
         if self._source.copy is not None:
             self._source.copy.cleanup()
 
@@ -113,29 +113,27 @@ class ReaderPool:
             if self._closed:
                 raise sqlite3.ProgrammingError("the library was closed")
             source = self._source
-            connection = self._idle.pop() if self._idle else None
-        if connection is None:
-            connection = _connect(source.uri)
+            idle = self._idle.pop() if self._idle else None
+        reader = _begun(idle, source.uri)
         try:
-            connection.execute("BEGIN")
-            return query(connection)
+            return query(reader.connection)
         finally:
-            if connection.in_transaction:
-                connection.rollback()
+            if reader.connection.in_transaction:
+                reader.connection.rollback()
             with self._lock:
                 keep = not self._closed and source is self._source
                 if keep:
-                    self._idle.append(connection)
+                    self._idle.append(reader)
             if not keep:
-                connection.close()
+                reader.connection.close()
 
     def _reopen(self, stale: _Source) -> None:
         with self._lock:
             if self._source is not stale:
                 return
             idle, self._idle = self._idle, []
-            for connection in idle:
-                connection.close()
+            for reader in idle:
+                reader.connection.close()
             if stale.copy is not None:
                 stale.copy.cleanup()
             self._source = self._choose_source()
@@ -181,7 +179,7 @@ class ReaderPool:
         return _Source(f"{copy.as_uri()}?mode=rw", guard, folder)
 
     def _check(self, source: _Source) -> None:
-        connection = _connect(source.uri)
+        connection = _connect(source.uri).connection
         try:
             check_format(connection, self._path, may_be_empty=False)
         finally:
@@ -191,7 +189,42 @@ class ReaderPool:
         return tuple(_file_stamp(path) for path in (self._path, _wal(self._path)))
 
 
-def _connect(uri: str) -> sqlite3.Connection:
+@dataclass(frozen=True)
+class _Reader:
+    """Who reads.
+
+    Attributes:
+        connection: Nobody else's at the same time.
+        older_format: The format that its views hide; None where it has none.
+    """
+
+    connection: sqlite3.Connection
+    older_format: int | None
+
+
+def _begun(reader: _Reader | None, uri: str) -> _Reader:
+    """Return a reader in a transaction, a new or the given one, that shows what there is now.
+
+    Raises:
+        sqlite3.Error: The connection is closed then.
+    """
+    while True:
+        if reader is None:
+            reader = _connect(uri)
+        try:
+            reader.connection.execute("BEGIN")
+            is_of_now = reader.older_format in (None, format_of(reader.connection))
+        except BaseException:
+            reader.connection.close()
+            raise
+        if is_of_now:
+            return reader
+        # A writer has brought the library up to date: what is new since would stay hidden.
+        reader.connection.close()
+        reader = None
+
+
+def _connect(uri: str) -> _Reader:
     connection = sqlite3.connect(
         uri,
         uri=True,
@@ -200,12 +233,12 @@ def _connect(uri: str) -> sqlite3.Connection:
         check_same_thread=False,
     )
     try:
-        show_older_format(connection)
+        older_format = show_older_format(connection)
         connection.execute("PRAGMA query_only = ON")
     except BaseException:
         connection.close()
         raise
-    return connection
+    return _Reader(connection, older_format)
 
 
 def _wal(path: Path) -> Path:

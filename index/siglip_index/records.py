@@ -228,6 +228,9 @@ class Neighbour:
     cosine: float
 
 
+Orientation = Literal["portrait", "landscape", "square"]
+
+
 @dataclass(frozen=True, slots=True)
 class Where:
     """Which photos may be returned; every given condition must hold.
@@ -235,17 +238,50 @@ class Where:
     Attributes:
         under: Absolute folder paths (bytes); a photo with a present file below one of them.
         formats: Pillow format names.
-        taken_from: ISO 8601 date or time; taken at or after it.
-        taken_before: ISO 8601 date or time; taken before it.
+        taken_from: ISO 8601 date or time; the photo's moment is at or after it.
+        taken_before: ISO 8601 date or time; the moment is before it.
+        changed_from: Epoch seconds; a present file was modified then or later ...
+        changed_before: ... and, the same file, before this.
+        near: Latitude and longitude in degrees, and a radius in metres on a sphere of
+            `siglip_index.distance.EARTH_RADIUS_M`; on the circle counts.
+        cameras: The camera's name holds one of these, whatever the case.
+        lenses: The lens's name holds one of these, whatever the case.
+        orientation: Higher than wide, wider than high, or neither.
+        min_width: In pixels, upright.
+        min_height: In pixels, upright.
+        min_pixels: Width times height.
+        has_gps: Whether the photo states a position.
+        min_rating: Stars; photos without a rating have none.
+        keywords: All of them are among the photo's keywords, each as a whole, whatever the case.
+        tags: All of them are among the photo's tags in the active space, whatever the case.
+        photo_ids: One of these only; None for no such condition.
+        not_photo_ids: None of these.
 
-    Times are compared as the clock showed them where the picture was taken; an offset, in either,
-    is not taken into account. A year or a month alone means its beginning.
+    A photo's moment is its capture time or, where it states none, the modification time of its
+    oldest present file as the local clock shows it. Times are compared as the clock showed them
+    where the picture was taken; an offset, in either, is not taken into account. A year or a month
+    alone means its beginning.
     """
 
     under: tuple[bytes, ...] = ()
     formats: tuple[str, ...] = ()
     taken_from: str | None = None
     taken_before: str | None = None
+    changed_from: float | None = None
+    changed_before: float | None = None
+    near: tuple[float, float, float] | None = None
+    cameras: tuple[str, ...] = ()
+    lenses: tuple[str, ...] = ()
+    orientation: Orientation | None = None
+    min_width: int | None = None
+    min_height: int | None = None
+    min_pixels: int | None = None
+    has_gps: bool | None = None
+    min_rating: int | None = None
+    keywords: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    photo_ids: frozenset[int] | None = None
+    not_photo_ids: frozenset[int] = frozenset()
 
     @property
     def is_empty(self) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from siglip_index.catalogue_check import NO_LIST
+from siglip_index.catalogue_check import BROKEN_RECORD, BROKEN_TAG, NO_LIST, OLDEST_MTIME
 from siglip_index.catalogue_read import generation
 
 if TYPE_CHECKING:
@@ -35,8 +35,18 @@ _STEPS = (
     f"UPDATE photo SET keywords = '[]', metadata_version = 0 WHERE {NO_LIST.format('keywords')}",
     f"UPDATE root SET exclude = '[]' WHERE {NO_LIST.format('exclude')}",
     *FORGET_PHOTOS_WITHOUT_VECTOR,
+    "DELETE FROM tagged WHERE NOT EXISTS (SELECT 1 FROM vector"
+    " WHERE vector.photo_id = tagged.photo_id AND vector.space_id = tagged.space_id)",
+    "DELETE FROM tag WHERE NOT EXISTS (SELECT 1 FROM tagged"
+    " WHERE tagged.photo_id = tag.photo_id AND tagged.space_id = tag.space_id)",
+    # The photo is compared with the labels again.
+    "DELETE FROM tagged WHERE EXISTS (SELECT 1 FROM tag WHERE tag.photo_id = tagged.photo_id"
+    f" AND tag.space_id = tagged.space_id AND ({BROKEN_TAG}))",
+    f"DELETE FROM record WHERE {BROKEN_RECORD}",
     f"UPDATE photo SET vanished_at = NULL WHERE vanished_at IS NOT NULL AND {_IS_NAMED}",
     f"UPDATE photo SET vanished_at = :now WHERE vanished_at IS NULL AND NOT {_IS_NAMED}",
+    f"UPDATE photo SET oldest_mtime_ns = {OLDEST_MTIME}"
+    f" WHERE oldest_mtime_ns IS NOT {OLDEST_MTIME}",
     "DELETE FROM meta WHERE key IN ('active_space', 'coming_space')"
     " AND value NOT IN (SELECT id FROM space)",
     "INSERT OR IGNORE INTO meta (key, value)"

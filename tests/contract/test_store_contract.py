@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -439,7 +441,7 @@ def test_iter_vectors_gives_all_visible_in_batches(store: Store) -> None:
 
 @pytest.fixture
 def dated(store: Store) -> tuple[Store, list[int]]:
-    """Six photos in two roots with formats and capture times."""
+    """Six photos in two roots with formats and capture times; the files' own are of 2001."""
     rows = [
         (b"/a", b"x/1.jpg", "JPEG", "2019-12-31T23:59:59"),
         (b"/a", b"x/2.jpg", "JPEG", "2020-01-01T00:00:00+05:00"),
@@ -476,7 +478,9 @@ def dated(store: Store) -> tuple[Store, list[int]]:
         (Where(under=(b"/a/nothing",)), set()),
         (Where(taken_from="2020"), {1, 2, 4, 5}),
         (Where(taken_from="2020-01-01", taken_before="2020-01-02"), {1, 5}),
-        (Where(taken_before="2020-01-01T00:00:00Z"), {0}),
+        (Where(taken_before="2020-01-01T00:00:00Z"), {0, 3}),
+        (Where(taken_from="2001-09", taken_before="2001-10"), {3}),
+        (Where(taken_before="2001-09"), set()),
         (Where(taken_from="2021-02-03T04:05:06"), {4}),
         (Where(under=(b"/b",), formats=("JPEG",), taken_from="2020-01-01"), {5}),
     ],
@@ -534,6 +538,8 @@ SPACES = [SPACE, OTHER_SPACE]
 VECTORS = {space.key: unit_vectors(CONTENTS, space.dimension, seed=11) for space in SPACES}
 TAKEN = [f"2020-01-0{number + 1}T00:00:00" for number in range(CONTENTS)]
 FORMATS = ["JPEG", "PNG"]
+TAGS = ["dog", "stra\u00dfe", "at the sea"]
+VOCABULARIES = ["first", "second"]
 
 Operation = tuple[str, int, int, int]
 operations = st.tuples(
@@ -556,6 +562,9 @@ operations = st.tuples(
             "online",
             "exclude",
             "exchange",
+            "tag",
+            "clear_tags",
+            "record",
         ]
     ),
     st.integers(0, CONTENTS - 1),
@@ -586,13 +595,25 @@ class Model:
     roots: set[bytes] = field(default_factory=set)
     online: set[bytes] = field(default_factory=set)
     titles: dict[int, str] = field(default_factory=dict)
+    tags: dict[tuple[int, str], tuple[str, dict[str, float]]] = field(default_factory=dict)
+    """Vocabulary and tags by content and space."""
+    records: dict[str, str] = field(default_factory=dict)
 
     def copy(self) -> Model:
         files = {path: replace(file) for path, file in self.files.items()}
         vectors = {content: set(spaces) for content, spaces in self.vectors.items()}
-        return Model(files, vectors, set(self.roots), set(self.online), dict(self.titles))
+        return Model(
+            files,
+            vectors,
+            set(self.roots),
+            set(self.online),
+            dict(self.titles),
+            dict(self.tags),
+            dict(self.records),
+        )
 
     def forget_contents(self, kept: Collection[int]) -> None:
+        self.tags = {key: tags for key, tags in self.tags.items() if key[0] in kept}
         self.vectors = {c: spaces for c, spaces in self.vectors.items() if c in kept}
         self.titles = {c: title for c, title in self.titles.items() if c in kept}
 
@@ -682,6 +703,7 @@ class Driver:
             writer.ensure_space(OTHER_SPACE)
             for spaces in model.vectors.values():
                 spaces.discard(OTHER_SPACE.key)
+            self.clear_tags(OTHER_SPACE.key)
             model.forget_contents([c for c, spaces in model.vectors.items() if spaces])
             for file in model.files.values():
                 if file.content not in model.vectors:
@@ -709,10 +731,29 @@ class Driver:
                     mine = {p for p in model.online if p.startswith(root.path + b"/")}
                     writer.set_online_only(root.id, [path[len(root.path) + 1 :]])
                     model.online = model.online - mine | {path}
+        elif what == "tag":
+            known = self.store.photos_by_hash(space.key, [b"content-%d" % content])
+            labels = dict(zip(TAGS[: place % 4], (0.5, 1.0, 0.0), strict=False))
+            for photo_id, _ in known.values():
+                writer.put_tags(space.key, VOCABULARIES[place % 2], [(photo_id, [*labels.items()])])
+                if space.key in model.vectors.get(content, ()) and content not in self.fresh:
+                    model.tags[content, space.key] = VOCABULARIES[place % 2], labels
+        elif what == "clear_tags":
+            writer.clear_tags(space.key)
+            self.clear_tags(space.key)
+        elif what == "record":
+            value = json.dumps({"\u00e9": place}) if place % 3 else None
+            writer.put_record("kind", str(content), value)
+            model.records.pop(str(content), None)
+            if value is not None:
+                model.records[str(content)] = value
         elif what == "exchange":
             self.exchange_roots()
         else:
             self.apply_to_row(what, path)
+
+    def clear_tags(self, key: str) -> None:
+        self.model.tags = {of: tags for of, tags in self.model.tags.items() if of[1] != key}
 
     def knows(self, root_path: bytes) -> bool:
         """Tell whether the committed row of a root is still that root's."""
@@ -783,7 +824,39 @@ class Driver:
             del model.files[path]
 
 
+def compare_annotations(store: Store, model: Model) -> None:
+    assert store.records("kind") == dict(sorted(model.records.items()))
+    assert store.records("another") == {}
+    hashes = {b"content-%d" % content: content for content in range(CONTENTS)}
+    for space in store.spaces():
+        known = store.photos_by_hash(space.key, list(hashes))
+        content_of = {photo_id: hashes[digest] for digest, (photo_id, _) in known.items()}
+        mine = {content: tags for (content, key), tags in model.tags.items() if key == space.key}
+        assert {
+            content_of[photo_id]: dict(tags)
+            for photo_id, tags in store.tags(space.key, [*content_of, 10**9]).items()
+        } == {content: tags for content, (_, tags) in mine.items() if tags}
+        visible = {c for c in model.visible() if space.key in model.vectors[c]}
+        counts = Counter(tag for c, (_, tags) in mine.items() if c in visible for tag in tags)
+        assert store.tag_counts(space.key) == counts
+        for vocabulary in VOCABULARIES:
+            untagged = {c for c in visible if mine.get(c, ("", {}))[0] != vocabulary}
+            found = store.photos_untagged(space.key, vocabulary)
+            assert {content_of[photo_id] for photo_id in found} == untagged
+            some = sorted(content_of)[:2]
+            assert store.photos_untagged(space.key, vocabulary, some) == found & set(some)
+        if space == store.active_space():
+            for tag in TAGS:
+                assert {
+                    content_of[n.photo_id]
+                    for n in store.nearest(
+                        space.key, unit_vectors(1, space.dimension), 9, Where(tags=(tag.upper(),))
+                    )[0]
+                } == {c for c in visible if c in mine and tag in mine[c][1]}
+
+
 def compare(store: Store, model: Model) -> None:
+    compare_annotations(store, model)
     visible = model.visible()
     present = [file for file in model.files.values() if file.present]
     assert store.counts() == StoreCounts(
@@ -806,7 +879,7 @@ def compare(store: Store, model: Model) -> None:
         for where, wanted in [
             (None, shown),
             (Where(formats=("PNG",)), {c for c in shown if c % 2}),
-            (Where(taken_before=TAKEN[3]), {c for c in shown if c < 3}),
+            (Where(taken_before=TAKEN[3], taken_from="2010"), {c for c in shown if c < 3}),
             (
                 Where(under=(b"/photos/one/sub", b"/photos/two/a.jpg")),
                 {

@@ -77,6 +77,21 @@ def test_removed_ids_can_be_added_again_with_another_vector(index: VectorIndex) 
     assert products[0, 0] == pytest.approx(1.0, abs=1e-3)
 
 
+@pytest.mark.parametrize("known", [(1, 7, 40), (1, 7, 2**40), (-3, 7, 40), (2**62, 2**40, 0)])
+def test_any_ids_can_be_selected(index: VectorIndex, known: tuple[int, ...]) -> None:
+    vectors = unit_vectors(3)
+    index.add(ids(*known), vectors)
+    for wanted in [(7,), known[:2], known, (), (2**62 + 1, -9, 3), (*known[1:], 41, 2**63 - 1)]:
+        only = ids(*wanted, *wanted)
+        found, _ = index.search(vectors[:2], 5, only)
+        assert all(set(row) == set(wanted) & set(known) for row in found.tolist())
+        near, products = index.range_search(vectors[0], -2.0, only)
+        assert set(near.tolist()) == set(wanted) & set(known)
+        assert (np.diff(products) <= 0).all()
+    index.remove(ids(known[1]))
+    assert len(index.search(vectors[:1], 5, ids(*known))[0][0]) == 2
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     kind=st.sampled_from(IMPLEMENTATIONS),

@@ -1,4 +1,4 @@
-"""A library of format 1 becomes one of today's format, or stays as it was."""
+"""A library of an older format becomes one of today's format, or stays as it was."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
     from siglip_index.local_store import LocalStore
 
+every_older_format = pytest.mark.parametrize("version", range(1, FORMAT_VERSION))
+
 UPGRADE = Path(__file__).parents[1] / "crash" / "library_upgrade.py"
 
 
@@ -51,13 +53,20 @@ def dump(database: Path) -> list[str]:
         return list(connection.iterdump())
 
 
-def check_content(store: LocalStore) -> None:
-    """Compare with what the sample's maker wrote."""
-    assert store.counts() == StoreCounts(pictures=7, files=8, failed=1, vanished=1)
+def check_content(store: LocalStore, version: int) -> None:
+    """Compare with what the maker of the sample of this format wrote."""
+    is_first = version == 1
+    online = 0 if is_first else 1
+    assert store.counts() == StoreCounts(
+        pictures=7, files=8, failed=1, vanished=1, online_only=online
+    )
     assert store.active_space() == SPACE
     other, pictures = store.roots()
     assert (other.path, other.device, other.volume) == (b"/other \xff", 2**64 - 1, None)
-    assert (pictures.path, pictures.device, pictures.exclude) == (b"/pictures", 42, ())
+    assert (pictures.path, pictures.device) == (b"/pictures", 42)
+    assert (pictures.volume, pictures.exclude) == (
+        (None, ()) if is_first else ("ext4:1234", ("*.png",))
+    )
     (known,) = store.files(other.id)
     assert (known.path, known.fingerprint) == (
         b"a/\xfe.heic",
@@ -66,47 +75,74 @@ def check_content(store: LocalStore) -> None:
     assert known.photo_id is not None
     (photo,) = store.photos([known.photo_id])
     assert photo.paths == (b"/other \xff/a/\xfe.heic", b"/pictures/copy.heic")
-    assert photo.companions == ()
+    assert photo.companions == (() if is_first else (b"/other \xff/a/\xfe.xmp",))
     facts = photo.facts
     assert (facts.format, facts.camera, facts.latitude) == ("HEIF", "Maker Model", -12.5)
     assert (facts.taken_at, facts.taken_source) == ("2021-05-04T13:14:15+02:00", "exif")
-    assert (facts.keywords, facts.metadata_version) == ((), 0)
-    assert store.online_only() == []
+    assert (facts.keywords, facts.metadata_version) == (
+        ((), 0) if is_first else (("\u00c9t\u00e9", "sea side"), 3)
+    )
+    assert store.online_only() == [b"/pictures/cloud.jpg"] * online
     assert store.failures() == [(b"/pictures/bad.jpg", "cut off")]
     np.testing.assert_array_equal(
         store.vectors(SPACE.key, [1, 2, 3, 4, 5, 6]), as_stored(unit_vectors(6))
     )
     (found,) = store.nearest(SPACE.key, unit_vectors(1), 100, Where(formats=("JPEG", "HEIF")))
     assert len(found) == 7
-    assert len(store.photos_with_older_metadata(1)) == 7
+    assert len(store.photos_with_older_metadata(1)) == (7 if is_first else 6)
+    check_filters(store, photo.id, is_first=is_first)
 
 
-def test_older_library_is_read_as_it_is(tmp_path: Path) -> None:
-    database = write_older_library(tmp_path)
+def check_filters(store: LocalStore, photo_id: int, *, is_first: bool) -> None:
+    """Ask what format 3 has indexes and tables for."""
+    ids, degrees = store.positions()
+    assert (ids.tolist(), degrees.tolist()) == ([photo_id], [[-12.5, 179.0]])
+    for where in (
+        Where(near=(-12.5, -179.0, 250_000)),
+        Where(cameras=("MODEL",), taken_from="2021"),
+        Where(changed_from=2e9),
+        *([] if is_first else [Where(keywords=("\u00e9T\u00c9", "SEA side"), lenses=("35",))]),
+    ):
+        assert {n.photo_id for n in store.nearest(SPACE.key, unit_vectors(1), 9, where)[0]} == {
+            photo_id
+        }
+    assert store.moments([photo_id, 8]) == {photo_id: "2021-05-04T13:14:15"}
+    assert store.photos_untagged(SPACE.key, "words") == set(range(1, 8))
+    assert (store.tags(SPACE.key, [1, 7]), store.tag_counts(SPACE.key)) == ({}, {})
+    assert store.records("calibration") == {}
+    assert store.nearest(SPACE.key, unit_vectors(1), 9, Where(tags=("dog",))) == [[]]
+    assert sorted(store.sample_ids(SPACE.key, 100)) == list(range(1, 8))
+
+
+@every_older_format
+def test_older_library_is_read_as_it_is(tmp_path: Path, version: int) -> None:
+    database = write_older_library(tmp_path, version)
     before = database.read_bytes()
     with open_store(tmp_path, writable=False) as store:
-        check_content(store)
+        check_content(store, version)
     report = verify(tmp_path)
     assert report.is_whole, report
     assert database.read_bytes() == before
-    assert format_of(database) == 1
+    assert format_of(database) == version
 
 
-def test_older_library_on_a_read_only_medium(small_disk: SmallDisk) -> None:
+@every_older_format
+def test_older_library_on_a_read_only_medium(small_disk: SmallDisk, version: int) -> None:
     library = small_disk.path / "library"
-    write_older_library(library)
+    write_older_library(library, version)
     small_disk.make_read_only()
     with open_store(library, writable=False) as store:
-        check_content(store)
+        check_content(store, version)
 
 
+@every_older_format
 def test_writer_brings_it_up_to_date_and_keeps_the_former_one(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, version: int
 ) -> None:
-    database = write_older_library(tmp_path)
+    database = write_older_library(tmp_path, version)
     former = dump(database)
     with open_store(tmp_path, writable=True) as store:
-        check_content(store)
+        check_content(store, version)
         fill(store, 3, first=100)
     assert format_of(database) == FORMAT_VERSION
     (copy,) = copies_before_upgrade(tmp_path)
@@ -123,11 +159,12 @@ def test_writer_brings_it_up_to_date_and_keeps_the_former_one(
     restored.mkdir()
     shutil.copy(copy, restored / "library.sqlite3")
     with open_store(restored, writable=False) as store:
-        check_content(store)
+        check_content(store, version)
 
 
-def test_upgraded_schema_is_that_of_a_new_library(tmp_path: Path) -> None:
-    upgraded = write_older_library(tmp_path / "old")
+@every_older_format
+def test_upgraded_schema_is_that_of_a_new_library(tmp_path: Path, version: int) -> None:
+    upgraded = write_older_library(tmp_path / "old", version)
     for name in ("old", "new"):
         open_store(tmp_path / name, writable=True).close()
 
@@ -147,43 +184,54 @@ def test_upgraded_schema_is_that_of_a_new_library(tmp_path: Path) -> None:
     assert columns(upgraded) == columns(tmp_path / "new" / "library.sqlite3")
 
 
-def test_reader_that_was_there_before_goes_on_reading(tmp_path: Path) -> None:
-    write_older_library(tmp_path)
+@every_older_format
+def test_reader_that_was_there_before_goes_on_reading(tmp_path: Path, version: int) -> None:
+    write_older_library(tmp_path, version)
     with open_store(tmp_path, writable=False) as reader:
-        check_content(reader)
+        check_content(reader, version)
         with open_store(tmp_path, writable=True) as store:
             with store.write() as writer:
                 writer.update_facts(1, new_photo(1, unit_vectors(1)[0], title="a new one").facts)
                 root = writer.ensure_root(b"/pictures", 42)
                 writer.link_files(2, [file_entry(root.id, b"another.jpg")])
             assert store.photos([1])[0].facts.title == "a new one"
-            assert reader.counts() == StoreCounts(pictures=7, files=9, failed=1, vanished=1)
+            counts = reader.counts()
+            assert (counts.pictures, counts.files, counts.vanished) == (7, 9, 1)
             assert reader.photos([1])[0].facts.width == 640
+            # It sees what only the newer format can hold.
+            assert reader.photos([1])[0].facts.title == "a new one"
+            with store.write() as writer:
+                writer.put_record("kind", "key", "1")
+            assert reader.records("kind") == {"key": "1"}
 
 
+@every_older_format
 def test_upgrade_that_fails_leaves_the_library_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int
 ) -> None:
-    database = write_older_library(tmp_path)
+    database = write_older_library(tmp_path, version)
     former = dump(database)
     monkeypatch.setattr(
         migrations_module,
-        "_FILES_AS_THEY_ARE",
-        (*migrations_module._FILES_AS_THEY_ARE, "CREATE TABLE nonsense ("),
+        "_TAGS_RECORDS_AND_FILTERS",
+        (*migrations_module._TAGS_RECORDS_AND_FILTERS, "CREATE TABLE nonsense ("),
     )
     with pytest.raises(sqlite3.OperationalError):
         open_store(tmp_path, writable=True)
     assert dump(database) == former
     with open_store(tmp_path, writable=False) as store:
-        check_content(store)
+        check_content(store, version)
     monkeypatch.undo()
     with open_store(tmp_path, writable=True) as store:
-        check_content(store)
+        check_content(store, version)
 
 
-def test_no_room_for_the_copy_leaves_the_library_as_it_was(small_disk: SmallDisk) -> None:
+@every_older_format
+def test_no_room_for_the_copy_leaves_the_library_as_it_was(
+    small_disk: SmallDisk, version: int
+) -> None:
     library = small_disk.path / "library"
-    database = write_older_library(library)
+    database = write_older_library(library, version)
     small_disk.fill_up()
     # Room for what WAL mode needs, but not for a copy.
     os.truncate(small_disk.path / "ballast", (small_disk.path / "ballast").stat().st_size - 2**16)
@@ -194,10 +242,10 @@ def test_no_room_for_the_copy_leaves_the_library_as_it_was(small_disk: SmallDisk
     assert database.read_bytes() == before
     assert not list(library.glob("before-upgrade*"))
     with open_store(library, writable=False) as store:
-        check_content(store)
+        check_content(store, version)
     small_disk.make_room()
     with open_store(library, writable=True) as store:
-        check_content(store)
+        check_content(store, version)
 
 
 def test_two_copies_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,22 +283,24 @@ def run_upgrade(library: Path, die_at: int) -> subprocess.CompletedProcess[str]:
     )
 
 
+@every_older_format
 @pytest.mark.timeout(240)
-def test_killed_at_steps_all_along_an_upgrade(tmp_path: Path) -> None:
-    write_older_library(tmp_path / "counted")
+def test_killed_at_steps_all_along_an_upgrade(tmp_path: Path, version: int) -> None:
+    write_older_library(tmp_path / "counted", version)
     done = run_upgrade(tmp_path / "counted", 0)
+    assert done.returncode == 0, done.stderr
     steps = int(done.stdout.split("end ")[1])
     assert steps > 30
 
     def kill_at(step: int) -> int:
         library = tmp_path / f"library-{step}"
-        database = write_older_library(library)
+        database = write_older_library(library, version)
         assert run_upgrade(library, step).returncode != 0, f"was not killed at step {step}"
         with open_store(library, writable=False) as store:
-            check_content(store)
+            check_content(store, version)
         reached = format_of(database)
         with open_store(library, writable=True) as store:
-            check_content(store)
+            check_content(store, version)
         report = verify(library)
         assert report.is_whole, report
         assert not [note for note in report.notes if "interrupted" in note]
@@ -258,6 +308,6 @@ def test_killed_at_steps_all_along_an_upgrade(tmp_path: Path) -> None:
         return reached
 
     with ThreadPoolExecutor(2) as pool:
-        reached = list(pool.map(kill_at, range(1, steps + 1, 3)))
-    assert set(reached) == {1, FORMAT_VERSION}
+        reached = list(pool.map(kill_at, range(1, steps + 1, 7)))
+    assert set(reached) == {version, FORMAT_VERSION}
     assert reached == sorted(reached), "there is one moment at which the library is upgraded"

@@ -116,6 +116,13 @@ def test_broken_vector_of_one_space_leaves_the_photo_with_the_other(library: Pat
         ("DELETE FROM snapshot", "not made from this state"),
         ("UPDATE space SET log_start = 50", "older than the log"),
         ("UPDATE meta SET value = 0 WHERE key = 'generation'", "newer than the database"),
+        ("UPDATE photo SET oldest_mtime_ns = 5 WHERE id = 3", "another time than"),
+        ("UPDATE file SET mtime_ns = 5 WHERE photo_id = 3", "another time than"),
+        ("INSERT INTO tagged VALUES (NULL, 999, 1, 'words')", "tagged rows belong to no vector"),
+        ("INSERT INTO tag VALUES (NULL, 3, 1, 'dog', 0.5)", "tag rows belong to no tagged"),
+        ("INSERT INTO record VALUES ('saved', 'a', '{')", "1 records are damaged"),
+        ("INSERT INTO record VALUES ('saved', x'ff', '{}')", "1 records are damaged"),
+        ("INSERT INTO record VALUES ('saved', 'a', CAST('{}' AS BLOB))", "1 records are damaged"),
     ],
 )
 def test_contradiction_is_found_and_repaired(library: Path, statement: str, message: str) -> None:
@@ -132,6 +139,23 @@ def test_contradiction_is_found_and_repaired(library: Path, statement: str, mess
         fill(store, COUNT)
         assert store.counts().pictures == COUNT
     assert verify(library).is_whole
+
+
+@pytest.mark.parametrize("change", ["probability = 3", "probability = 'x'", "label = x'ff'"])
+def test_a_photo_with_a_damaged_tag_is_compared_again(library: Path, change: str) -> None:
+    with open_store(library, writable=True) as store, store.write() as writer:
+        writer.put_tags(SPACE.key, "words", [(3, [("dog", 0.5), ("sea", 0.25)]), (4, [])])
+    with closing(sqlite3.connect(library / "library.sqlite3")) as connection, connection:
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute(f"UPDATE tag SET {change} WHERE label = 'dog'")
+    (problem,) = verify(library).problems
+    assert problem.what == "1 tags are damaged"
+    assert verify(library, repair=True).is_whole
+    assert verify(library).problems == ()
+    with open_store(library, writable=False) as store:
+        assert store.tags(SPACE.key, [3, 4]) == {}
+        untagged = store.photos_untagged(SPACE.key, "words")
+        assert (3 in untagged, 4 in untagged) == (True, False)
 
 
 def test_vector_changed_behind_the_stores_back_contradicts_the_snapshot(library: Path) -> None:
