@@ -30,8 +30,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from siglip_search import demo
+from siglip_search.search.question import Question
 from siglip_search.service.client import DaemonUnavailableError, connect
-from siglip_search.service.messages import Query
 
 COMMAND = Path(sys.executable).with_name("siglip-search")
 HOSTILE = Path(__file__).resolve().parents[2] / "shared" / "data" / "hostile"
@@ -245,7 +245,7 @@ def found_by_daemon(library: Path) -> set[Path]:
     if client is None:
         raise DaemonUnavailableError("no daemon answers")
     with client:
-        reply = client.query(Query("anything", top_k=10_000, min_probability=0.0))
+        reply = client.query(Question("anything", top_k=10_000, min_probability=0.0))
     return {Path(path) for hit in reply.answer.hits for path in (hit.path, *hit.copies)}
 
 

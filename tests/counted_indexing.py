@@ -14,7 +14,7 @@ import pytest
 
 from siglip_index import open_store
 from siglip_search import demo
-from siglip_search.engine import indexing, kept_towers
+from siglip_search.engine import kept_decoders, kept_towers
 from siglip_search.engine.indexing import IndexListener, IndexOptions, index_paths
 from siglip_search.engine.kept_towers import NewTowers
 from siglip_search.engine.looks import look_at
@@ -70,7 +70,7 @@ def shared_processes() -> Iterator[None]:
     close = pool.close
     pool.close = lambda *, cancel=False: None  # type: ignore[method-assign]
     with pytest.MonkeyPatch.context() as patch:
-        for module in (indexing, metadata_pass):
+        for module in (kept_decoders, metadata_pass):
             patch.setattr(module, "DecodePool", lambda *_, **__: pool)
         patch.setattr(kept_towers, "VisionTower", CountingTower)
         yield

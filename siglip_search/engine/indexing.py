@@ -29,7 +29,6 @@ from siglip_search.ingest.pace import Pace, PacePolicy
 from siglip_search.ingest.pipeline import Pipeline
 from siglip_search.ingest.plan import Plan, RootPlan
 from siglip_search.photos.decode import DecodeLimits
-from siglip_search.photos.decode_pool import DecodePool
 
 if TYPE_CHECKING:
     import threading
@@ -104,6 +103,7 @@ class IndexListener:
     on_progress: Callable[[Progress], None] = lambda _: None
     on_commit: Callable[[Committed], None] = lambda _: None
     on_pace: Callable[[Decision], None] = lambda _: None
+    on_tagging: Callable[[Progress], None] = lambda _: None
 
 
 def available_cores() -> int:
@@ -331,11 +331,10 @@ def carry_out(
         listener.on_estimate(Estimate(len(sizes), cost.seconds, switching_to, choices))
     limits = decode_limits(options)
     share = share_memory(min(options.jobs, len(sizes)), available_memory(), limits)
-    pool = DecodePool(
+    pool = towers.decoders(
         tower.preprocessor,
         workers=share.decode_workers,
         limits=replace(limits, shared_memory_bytes=share.shared_bytes),
-        min_side=tower.preprocessor.min_side_px,
     )
     pace = Pace(
         PacePolicy(options.on_battery, jobs=options.jobs, unbounded=sys.maxsize),

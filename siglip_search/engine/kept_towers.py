@@ -1,4 +1,4 @@
-"""A picture tower that stays open from one run to the next."""
+"""A picture tower, and its decoding processes, that stay from one run to the next."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from siglip_search.engine.cheaper_choices import embedding_seconds
+from siglip_search.engine.kept_decoders import KeptDecoders, new_decoders
 from siglip_search.engine.substitutes import substitutes_on_cpu
 from siglip_search.errors import DeviceError, ModelError
 from siglip_search.towers.vision import VisionTower
@@ -17,7 +18,10 @@ from siglip_search.towers.vision import VisionTower
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from siglip_search.ingest.pipeline import Decoders
     from siglip_search.models.spec import ModelSpec
+    from siglip_search.photos.decode import DecodeLimits
+    from siglip_search.towers.preprocess import Preprocessor
     from siglip_search.towers.session import Device
 
 _log = logging.getLogger(__name__)
@@ -45,6 +49,18 @@ class Towers(Protocol):
         """Return how long the tower takes for a picture, measured; see `embedding_seconds`."""
         ...
 
+    def decoders(
+        self, preprocessor: Preprocessor, *, workers: int, limits: DecodeLimits
+    ) -> Decoders:
+        """Return decoding processes for one run, which closes them.
+
+        Args:
+            preprocessor: Of the run's tower.
+            workers: Most processes, >= 1.
+            limits: What one picture may cost.
+        """
+        ...
+
     def unload(self) -> None:
         """Let the tower go, once no run uses it any more, and what it holds in memory."""
         ...
@@ -62,6 +78,12 @@ class NewTowers:
     def seconds_per_picture(self, spec: ModelSpec, tower: VisionTower) -> float:
         """See `Towers.seconds_per_picture`."""
         return embedding_seconds(spec, tower)
+
+    def decoders(
+        self, preprocessor: Preprocessor, *, workers: int, limits: DecodeLimits
+    ) -> Decoders:
+        """See `Towers.decoders`."""
+        return new_decoders(preprocessor, workers, limits)
 
     def unload(self) -> None:
         """Nothing is kept."""
@@ -97,6 +119,7 @@ class KeptTowers:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: _Kept | None = None
+        self._decoders = KeptDecoders()
         self._last_ran_on: tuple[str, str] | None = None
         self._on_notice: Callable[[str], None] = _log.warning
 
@@ -110,9 +133,9 @@ class KeptTowers:
 
     @property
     def is_warm(self) -> bool:
-        """Whether a tower is open."""
+        """Whether a tower is open, or decoding processes wait."""
         with self._lock:
-            return self._kept is not None
+            return self._kept is not None or self._decoders.is_warm
 
     def open(
         self, spec: ModelSpec, device: Device, on_notice: Callable[[str], None]
@@ -145,8 +168,15 @@ class KeptTowers:
                 raise
         return kept.seconds_per_picture
 
+    def decoders(
+        self, preprocessor: Preprocessor, *, workers: int, limits: DecodeLimits
+    ) -> Decoders:
+        """See `Towers.decoders`; those of small runs are kept."""
+        return self._decoders.lend(preprocessor, workers, limits)
+
     def unload(self) -> None:
         """See `Towers.unload`."""
+        self._decoders.unload()
         with self._lock:
             self._kept = None
 

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from siglip_index.records import FileEntry, Fingerprint, Space
     from siglip_search.ingest.plan import RootPlan
     from siglip_search.ingest.report import IngestReport
-    from siglip_search.photos.decode_pool import DecodePool
     from siglip_search.photos.worker_process import PreparedPicture
     from siglip_search.towers.failover import Embedded
 
@@ -63,6 +62,22 @@ class PictureTower(Protocol):
         ...
 
 
+class Decoders(Protocol):
+    """What the pipeline needs of a `DecodePool`."""
+
+    def decode(self, path: bytes, sidecars: Sequence[bytes] = ()) -> Future[PreparedPicture]:
+        """See `DecodePool.decode`."""
+        ...
+
+    def hash(self, path: bytes) -> Future[tuple[bytes, Fingerprint]]:
+        """See `DecodePool.hash`."""
+        ...
+
+    def close(self, *, cancel: bool = False) -> None:
+        """See `DecodePool.close`."""
+        ...
+
+
 class Pipeline:
     """One run of ingest over any number of roots.
 
@@ -85,7 +100,7 @@ class Pipeline:
         store: Store,
         space: Space,
         tower: PictureTower,
-        pool: DecodePool,
+        pool: Decoders,
         report: IngestReport,
         *,
         decode_workers: int,

@@ -87,6 +87,14 @@ class DecodePool:
         self._broken: str | None = None
         self._closed = False
         self._cancelled = False
+        self.one_at_a_time = False
+        """Whether pictures are decoded one after another, each with the memory of one alone."""
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether it is open and has nothing to do, and all went well when processes started."""
+        with self._lock:
+            return not (self._unfinished or self._closed or self._failed_starts)
 
     def decode(self, path: bytes, sidecars: Sequence[bytes] = ()) -> Future[PreparedPicture]:
         """Hash, decode and prepare a file.
@@ -207,6 +215,9 @@ class DecodePool:
         self, job: Job, worker: WorkerProcess | None
     ) -> tuple[Any, WorkerProcess | None]:
         """Have one job done beside others, and again, alone, if there was too little memory."""
+        if self.one_at_a_time:
+            with self._turns.alone():
+                return self._serve(replace(job, is_alone=True), worker)
         if self._limits.shared_memory_bytes is None:
             return self._serve(job, worker)
         with self._turns.shared():

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from siglip_search.engine.following import Follower
 from siglip_search.photos.settling import Settling
 from siglip_search.service.activity import Activity
+from siglip_search.service.allocator import Heaps
 from siglip_search.service.endpoint import Endpoint
 from siglip_search.service.jobs import Requests
 from siglip_search.service.resident_search import ResidentSearch
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from siglip_search.engine.indexing import IndexOptions
+    from siglip_search.search.question import Question
     from siglip_search.service.journal import Journal
-    from siglip_search.service.messages import IndexJob, Query, QueryReply
+    from siglip_search.service.messages import IndexJob, QueryReply
     from siglip_search.service.state import ServiceState
     from siglip_search.service.working_thread import Shown
     from siglip_search.settings import Settings
@@ -67,13 +69,14 @@ class Daemon:
         self._requests = Requests(self._somebody_waits)
         self._follower = Follower(settings, model=model)
         self._pulse = Pulse()
+        self._heaps = Heaps()
         self._care = Care(
             settings,
             watch_options,
             self._settling,
             self._activity,
             journal,
-            on_turn=self._make_way,
+            on_turn=self._take_turn,
             on_drives=lambda: self._work.drives_changed(),
             # A long run ends, and `run` finds the thread dead.
             on_end=lambda: self._work.interrupt(),
@@ -92,7 +95,7 @@ class Daemon:
             on_alive=self._alive,
         )
 
-    def query(self, request: Query) -> QueryReply:
+    def query(self, request: Question) -> QueryReply:
         """See `Served.query`."""
         return self._search.answer(request)
 
@@ -147,6 +150,7 @@ class Daemon:
             CorruptLibraryError, NewerLibraryError: The library is damaged, or a newer program's.
         """
         stop = self._stop
+        self._heaps.keep_few()
         endpoint = Endpoint(self._settings.library, self)
         endpoint.start()
         try:
@@ -179,6 +183,10 @@ class Daemon:
         if state.total:
             return f"{state.doing}: {state.done:,} of {state.total:,}"
         return f"{state.doing}: {state.why}" if state.why else state.doing
+
+    def _take_turn(self) -> None:
+        self._heaps.trim()
+        self._make_way()
 
     def _make_way(self) -> None:
         if self._care.shortage is not None or self._work.has_new_pictures():

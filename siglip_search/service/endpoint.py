@@ -42,6 +42,9 @@ RENEWAL_SECONDS = 60.0
 
 # For answers that are being made when the endpoint closes.
 CLOSING_SECONDS = 1.0
+_LOOK_EVERY_SECONDS = 0.05
+# For those that were broken off to notice.
+_LAST_MOMENT_SECONDS = 0.1
 
 
 class Endpoint:
@@ -104,14 +107,17 @@ class Endpoint:
 
     def _end_conversations(self, which: Callable[[Conversation], bool]) -> None:
         deadline = time.monotonic() + CLOSING_SECONDS
-        for patient in (True, False):
-            with self._changed:
-                for conversation in filter(which, self._conversations):
-                    if not (patient and conversation.is_answering):
+        is_late = False
+        with self._changed:
+            while not is_late and (left := list(filter(which, self._conversations))):
+                is_late = time.monotonic() >= deadline
+                for conversation in left:
+                    # Looked at again and again: some go on after their answer, and tell nobody.
+                    if is_late or not conversation.is_answering:
                         conversation.shut()
                 self._changed.wait_for(
                     lambda: not any(map(which, self._conversations)),
-                    max(0.1, deadline - time.monotonic()),
+                    _LAST_MOMENT_SECONDS if is_late else _LOOK_EVERY_SECONDS,
                 )
 
     def _take_lock(self) -> None:

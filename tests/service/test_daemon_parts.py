@@ -197,6 +197,12 @@ def test_rate_and_time_left_are_those_of_the_last_minute(tmp_path: Path) -> None
     assert (snapshot(activity).doing, snapshot(activity).why) == ("paused", "on battery")
     activity.held_back(None, paused=False)
     assert snapshot(activity).doing == "embedding"
+    activity.tagging(Progress(0, 317))
+    clock.now += 1
+    activity.tagging(Progress(2, 317))
+    state = snapshot(activity)
+    assert (state.doing, state.done, state.total) == ("tagging", 2, 317)
+    assert state.pictures_per_second is None  # labels are no pictures
     activity.now("idle")
     assert (snapshot(activity).total, snapshot(activity).pictures_per_second) == (0, None)
 

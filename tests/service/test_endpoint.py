@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,10 +23,12 @@ from small_daemon import runtime_folder, serving, state
 from siglip_search.engine.indexing import IndexOptions
 from siglip_search.errors import DaemonRunningError, PathError, QueryError
 from siglip_search.ingest.report import Failure, IngestReport
+from siglip_search.search.question import Question
 from siglip_search.search.ranking import Answer, Hit
 from siglip_search.service import address, channel, conversation
-from siglip_search.service.client import DaemonUnavailableError, connect
-from siglip_search.service.messages import IndexJob, Query, QueryReply, report_object
+from siglip_search.service.client import DaemonClient, DaemonUnavailableError, connect
+from siglip_search.service.endpoint import CLOSING_SECONDS
+from siglip_search.service.messages import IndexJob, QueryReply, report_object
 from siglip_search.service.outbox import LARGEST_BACKLOG, Outbox
 
 if TYPE_CHECKING:
@@ -64,14 +67,14 @@ class Echo:
         self.finished = threading.Event()
         self.aside: threading.Event | None = None
 
-    def query(self, request: Query) -> QueryReply:
-        if request.text == "together":
+    def query(self, request: Question) -> QueryReply:
+        if request.words == "together":
             self.meeting.wait(10)
-        if request.text == "huge":
+        if request.words == "huge":
             return QueryReply(Answer((HIT,) * 100))
-        if request.text == "wrong":
+        if request.words == "wrong":
             raise QueryError("no words", hint="Say some.")
-        return QueryReply(Answer((HIT,), None), request.text)
+        return QueryReply(Answer((HIT,), None), request.words)
 
     def state(self) -> ServiceState:
         return state()
@@ -131,6 +134,13 @@ def dialled(directory: Path) -> socket.socket:
     return line.socket
 
 
+def called(directory: Path) -> DaemonClient:
+    """Return the daemon of a library, also on a machine under load."""
+    client = connect(directory, greeting_seconds=10.0)
+    assert client is not None
+    return client
+
+
 def framed(content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + content
 
@@ -143,12 +153,11 @@ def until(holds: Callable[[], object], seconds: float = 10.0) -> None:
 
 
 def test_an_answer_comes_as_it_was_given(echo: Echo, tmp_path: Path) -> None:
-    client = connect(tmp_path)
-    assert client is not None
+    client = called(tmp_path)
     assert client.pid == os.getpid()
     assert client.same_version
     text = os.fsdecode(b"r\xf6d")
-    assert client.query(Query(text)) == QueryReply(Answer((HIT,), None), text)
+    assert client.query(Question(text)) == QueryReply(Answer((HIT,), None), text)
     found = client.state()
     assert found == state(started_at=found.started_at)
 
@@ -158,17 +167,15 @@ def test_a_failure_and_an_answer_that_is_too_large_are_worked_out_alone(
 ) -> None:
     monkeypatch.setitem(channel.Channel.send.__kwdefaults__, "limit", 5000)
     for text in ("wrong", "huge"):
-        client = connect(tmp_path)
-        assert client is not None
+        client = called(tmp_path)
         with pytest.raises(DaemonUnavailableError):
-            client.query(Query(text))
+            client.query(Question(text))
 
 
 def test_questions_are_answered_side_by_side(echo: Echo, tmp_path: Path) -> None:
     def ask() -> None:
-        client = connect(tmp_path)
-        assert client is not None
-        client.query(Query("together"))  # none is answered before all eight are there
+        client = called(tmp_path)
+        client.query(Question("together"))  # none is answered before all eight are there
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
@@ -204,9 +211,8 @@ def test_nonsense_does_nothing(echo: Echo, tmp_path: Path, said: bytes) -> None:
         while line.recv(65536):
             pass
     assert not echo.jobs
-    client = connect(tmp_path)
-    assert client is not None
-    client.query(Query("dog"))
+    client = called(tmp_path)
+    client.query(Question("dog"))
 
 
 def test_whoever_says_nothing_or_one_byte_at_a_time_is_put_out(
@@ -248,8 +254,7 @@ def test_a_run_tells_its_events_and_its_report(echo: Echo, tmp_path: Path) -> No
         {"event": "committed", "paths": paths, "failures": [], "embedded": 1},
     ]
     echo.go_on.set()
-    client = connect(tmp_path)
-    assert client is not None
+    client = called(tmp_path)
     heard: list[dict[str, Any]] = []
     options = IndexOptions(exclude=("*.gif", "x/"), newest=5)
     job = IndexJob((NOT_TEXT,), options)
@@ -262,8 +267,7 @@ def test_a_run_tells_its_events_and_its_report(echo: Echo, tmp_path: Path) -> No
 def test_a_command_that_is_stopped_stops_its_run_and_gets_the_report(
     echo: Echo, tmp_path: Path
 ) -> None:
-    client = connect(tmp_path)
-    assert client is not None
+    client = called(tmp_path)
     stop = threading.Event()
     threading.Timer(0.3, stop.set).start()
     report = client.index(IndexJob((), IndexOptions()), lambda _: None, stop)
@@ -271,8 +275,7 @@ def test_a_command_that_is_stopped_stops_its_run_and_gets_the_report(
 
 
 def test_a_command_that_is_killed_leaves_its_run_going_on(echo: Echo, tmp_path: Path) -> None:
-    client = connect(tmp_path)
-    assert client is not None
+    client = called(tmp_path)
     client._channel.send(  # type: ignore[union-attr]
         {"ask": "index", "job": {"paths": [], "options": {}}}
     )
@@ -305,8 +308,7 @@ def test_the_run_never_waits_for_a_command_that_does_not_listen() -> None:
 def test_the_daemon_steps_aside_until_the_command_is_done_or_gone(
     echo: Echo, tmp_path: Path
 ) -> None:
-    client = connect(tmp_path)
-    assert client is not None
+    client = called(tmp_path)
     with client.stepping_aside():
         assert echo.aside is not None
         assert not echo.aside.is_set()
@@ -317,14 +319,10 @@ def test_a_closing_endpoint_keeps_nobody_waiting(
     runtime: Path, transport: str, tmp_path: Path
 ) -> None:
     served = Echo()
-    with serving(served, tmp_path) as endpoint:
-        silent = dialled(tmp_path)
-        client, other, last = connect(tmp_path), connect(tmp_path), connect(tmp_path)
-        assert client is not None
-        assert other is not None
-        assert last is not None
-        aside = client.stepping_aside()
-        aside.__enter__()
+    with ExitStack() as open_ends, serving(served, tmp_path) as endpoint:
+        open_ends.enter_context(dialled(tmp_path))  # and silent
+        client, other, last = (open_ends.enter_context(called(tmp_path)) for _ in range(3))
+        open_ends.enter_context(client.stepping_aside())
         ended: list[bool] = []
         waiting = threading.Thread(target=lambda: ended.append(last.stop()))
         waiting.start()
@@ -334,15 +332,37 @@ def test_a_closing_endpoint_keeps_nobody_waiting(
         assert time.monotonic() - began < 1.0
         assert connect(tmp_path) is None
         with pytest.raises(DaemonUnavailableError):
-            other.query(Query("dog"))
+            other.query(Question("dog"))
         assert served.aside is not None
         assert served.aside.wait(5)
         waiting.join(5)
         assert ended == [True]
-        aside.__exit__(None, None, None)
-        silent.close()
     assert list(tmp_path.iterdir()) == []
     assert list((runtime / "siglip-search").iterdir()) == []
+
+
+class Preempted(Echo):
+    """Is about to answer when the endpoint closes, as on a machine under load."""
+
+    def stop(self) -> None:
+        super().stop()
+        time.sleep(0.3)
+
+
+def test_a_closing_endpoint_waits_for_an_answer_and_no_longer(
+    runtime: Path, transport: str, tmp_path: Path
+) -> None:
+    served = Preempted()
+    with serving(served, tmp_path) as endpoint, called(tmp_path) as last:
+        ended: list[bool] = []
+        waiting = threading.Thread(target=lambda: ended.append(last.stop()))
+        waiting.start()
+        assert served.finished.wait(5)
+        began = time.monotonic()
+        endpoint.close()
+        assert 0.2 < time.monotonic() - began < CLOSING_SECONDS
+        waiting.join(5)
+        assert ended == [True]
 
 
 def test_whoever_waits_for_the_end_finds_the_lock_free(
@@ -352,8 +372,7 @@ def test_whoever_waits_for_the_end_finds_the_lock_free(
     left: list[list[Path]] = []
 
     def stop() -> None:
-        client = connect(tmp_path)
-        assert client is not None
+        client = called(tmp_path)
         assert client.stop()
         left.append(list(tmp_path.iterdir()))
 
@@ -401,8 +420,7 @@ def test_a_daemon_that_cannot_let_one_in_goes_on_listening(
     with monkeypatch.context() as amid:
         amid.setattr("siglip_search.service.endpoint.installed_version", refuse)
         assert connect(tmp_path) is None
-    client = connect(tmp_path)
-    assert client is not None
+    client = called(tmp_path)
     assert client.state().pid == os.getpid()
 
 
@@ -429,8 +447,7 @@ def test_one_daemon_a_library(echo: Echo, tmp_path: Path) -> None:
     ):
         pass
     assert "siglip-search index PATH" in refused.value.hint
-    client = connect(link)
-    assert client is not None
+    client = called(link)
     client.close()
 
 
@@ -441,8 +458,7 @@ def test_another_version_is_noticed(
         # Upgraded in its place, while the daemon runs what it has loaded.
         monkeypatch.setattr("siglip_search.service.endpoint.installed_version", lambda: "9.9")
         monkeypatch.setattr("siglip_search.service.version.installed_version", lambda: "9.9")
-        client = connect(tmp_path)
-        assert client is not None
+        client = called(tmp_path)
         assert not client.same_version
         client.close()
         monkeypatch.setattr("siglip_search.service.messages.PROTOCOL", 99)
@@ -552,8 +568,7 @@ def test_what_a_killed_daemon_left_is_replaced(runtime: Path, tmp_path: Path) ->
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
-        client = connect(tmp_path)
-        assert client is not None
+        client = called(tmp_path)
         assert client.pid == process.pid
         # Suspended: it takes the connection and says nothing.
         process.send_signal(signal.SIGSTOP)
@@ -568,8 +583,7 @@ def test_what_a_killed_daemon_left_is_replaced(runtime: Path, tmp_path: Path) ->
     assert connect(tmp_path) is None
     assert time.monotonic() - began < 0.1
     with serving(Echo(), tmp_path):
-        client = connect(tmp_path)
-        assert client is not None
+        client = called(tmp_path)
         assert client.pid == os.getpid()
         client.close()
 
@@ -581,6 +595,5 @@ def test_one_daemon_a_library_also_when_its_lock_was_deleted(echo: Echo, tmp_pat
         serving(Echo(), tmp_path),
     ):
         pass
-    client = connect(tmp_path)
-    assert client is not None
+    client = called(tmp_path)
     client.close()
