@@ -13,6 +13,7 @@ from siglip_search.cli.console import (
     print_json,
     shown,
 )
+from siglip_search.engine.thumbnail_cache import thumbnail_cache_file
 from siglip_search.settings import data_directory, models_directory, settings_file
 
 
@@ -26,10 +27,11 @@ def paths(as_json: bool) -> None:
         "models": models_directory(),
         "settings": settings_file(),
         "data": data_directory(),
+        "thumbnails": thumbnail_cache_file(),
     }
     if as_json:
         print_json(places)
         return
     for name, place in places.items():
         missing = "" if os.path.exists(place) else "  (not there yet)"
-        print(f"{name:9} {shown(str(place))}{missing}")
+        print(f"{name:10} {shown(str(place))}{missing}")

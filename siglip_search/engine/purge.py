@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from siglip_index.library_folder import delete_library, library_files
 from siglip_index.restore import staging_folders
+from siglip_search.engine.thumbnail_cache import thumbnail_cache_files
 from siglip_search.errors import PathError
 from siglip_search.settings import data_directory, log_file, models_directory, settings_file
 
@@ -22,7 +23,8 @@ def what_purge_removes(library: Path) -> list[Path]:
     Copies that upgrades made before they changed the library are among its files; backups that
     the user wrote elsewhere are the user's.
     """
-    others = [place for place in (models_directory(), settings_file()) if os.path.lexists(place)]
+    places = (models_directory(), settings_file(), *thumbnail_cache_files())
+    others = [place for place in places if os.path.lexists(place)]
     return [*library_files(library), *staging_folders(library), *_logs(library), *others]
 
 
@@ -42,14 +44,20 @@ def purge(library: Path) -> None:
                 folder.unlink()  # who knows what else is where it leads
             elif folder.exists():
                 shutil.rmtree(folder)
-        for file in [*_logs(library), settings_file()]:
+        for file in [*_logs(library), settings_file(), *thumbnail_cache_files()]:
             file.unlink(missing_ok=True)
     except OSError as error:
         raise PathError(
             f"{error.filename or models_directory()} cannot be deleted: {error.strerror or error}",
             hint="Check its permissions and those of the folder that it is in.",
         ) from error
-    for folder in (log_file(library).parent, library, data_directory(), settings_file().parent):
+    for folder in (
+        log_file(library).parent,
+        library,
+        data_directory(),
+        settings_file().parent,
+        thumbnail_cache_files()[0].parent,
+    ):
         with suppress(OSError):  # not there, or somebody else's files are in it
             folder.rmdir()
 
