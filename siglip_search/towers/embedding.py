@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
     from siglip_search.towers.session import Session, TensorInfo
 
-_OUTPUT_NAMES: Final = (
+OUTPUT_NAMES: Final = (
     "embedding",  # ours; immich's exports
     "image_embeds",  # transformers' projections
     "text_embeds",
     "pooler_output",  # Xenova's and onnx-community's SigLIP towers
 )
+"""What the output with the embedding is called, the surest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +72,14 @@ class EmbeddingGraph:
                     "model again.",
                 )
             embeddings[start : start + count] = result[:count]
-        return self._unit(embeddings)
+        return self.unit(embeddings)
 
-    def _unit(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    def unit(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Bring embeddings of shape (n, dimension) to length 1, in place.
+
+        Raises:
+            ModelError: If one is zero or not finite.
+        """
         # Exports differ in whether they normalise; doing it twice changes nothing.
         norms = np.sqrt(np.einsum("nd,nd->n", embeddings, embeddings, dtype=np.float64))
         # A tower that overflows gives inf or nan in one element, which reaches the norm.
@@ -141,7 +147,7 @@ def _choose_input(
 def _choose_output(session: Session, path: Path, dimension: int) -> TensorInfo:
     flat = [tensor for tensor in session.outputs if len(tensor.shape) == 2]
     named = {tensor.name: tensor for tensor in flat}
-    chosen = next((named[name] for name in _OUTPUT_NAMES if name in named), None)
+    chosen = next((named[name] for name in OUTPUT_NAMES if name in named), None)
     if chosen is None:
         right = [tensor for tensor in flat if tensor.shape[1] in (dimension, None)]
         if len(right) != 1:
@@ -149,7 +155,7 @@ def _choose_output(session: Session, path: Path, dimension: int) -> TensorInfo:
             raise ModelError(
                 f"{path} has no output that is surely the embedding of {dimension} values: "
                 f"it has {listed}",
-                hint=f"Name the output {_OUTPUT_NAMES[0]} when exporting.",
+                hint=f"Name the output {OUTPUT_NAMES[0]} when exporting.",
             )
         chosen = right[0]
     if chosen.shape[1] not in (dimension, None):

@@ -54,6 +54,17 @@ class Preprocessor:
         """
         return max(2 * max(self.image_size), _MIN_SIDE_PX)
 
+    def seen(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Return left, top, right and bottom of what the tower sees, as shares of a picture.
+
+        Args:
+            size: Width and height of the upright picture, both > 0.
+        """
+        if self.resize == "squash":
+            return 0.0, 0.0, 1.0, 1.0
+        across, down = (min(size) / side / 2 for side in size)
+        return 0.5 - across, 0.5 - down, 0.5 + across, 0.5 + down
+
     def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return the pixels of an upright picture, shape (height, width, 3).
 

@@ -32,13 +32,21 @@ class CpuSession:
     weights and work side by side.
     """
 
-    def __init__(self, path: Path, *, threads: int | None = None, one_shot: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int | None = None,
+        one_shot: bool = False,
+        content: bytes | None = None,
+    ) -> None:
         """Open the ONNX file at `path`.
 
         Args:
             path: The file; its external weights, if any, lie beside it.
             threads: Threads that one `run` uses, >= 1; None for every processor of this process.
             one_shot: Open fast for a single run, at 10 to 30 % slower runs.
+            content: Another graph to open in the file's place, with the same external weights.
 
         Raises:
             ModelError: If the file is missing, damaged or uses operators that are not known.
@@ -54,9 +62,16 @@ class CpuSession:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if one_shot:
             options.add_session_config_entry("session.disable_prepacking", "1")
+        if content is not None:
+            # A graph that comes from no file has no folder of its own.
+            options.add_session_config_entry(
+                "session.model_external_initializers_file_folder_path", os.fspath(path.parent)
+            )
         try:
             self._session = onnxruntime.InferenceSession(
-                os.fspath(path), options, providers=["CPUExecutionProvider"]
+                os.fspath(path) if content is None else content,
+                options,
+                providers=["CPUExecutionProvider"],
             )
         except load_errors() as error:
             raise ModelError(
