@@ -19,22 +19,17 @@ from siglip_search.cli.console import (
     say,
     shown,
 )
+from siglip_search.cli.labels_file import read_labels_file
 from siglip_search.engine.chosen_model import model_called
 from siglip_search.engine.classification import DEFAULT_TEMPLATES, classify_pictures
-from siglip_search.errors import PathError
 from siglip_search.ingest.report import Failure
 from siglip_search.photos.decode import DecodeLimits
 from siglip_search.search.classify import BARE_LABEL, check_labels
-from siglip_search.typed_paths import absolute_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from siglip_search.engine.classification import ClassifiedPicture
     from siglip_search.search.classify import LabelScore
     from siglip_search.towers.session import Device
-
-_COMMENT = "#"
 
 
 @click.command()
@@ -118,7 +113,11 @@ def classify(
         raise click.UsageError("Choose one of --template and --no-templates.")
     if softmax and min_probability is not None:
         raise click.UsageError("A forced choice has no cut: choose --softmax or --min-probability.")
-    names = check_labels(labels.split(",")) if labels is not None else _read_labels(labels_file)
+    names = (
+        check_labels(labels.split(","))
+        if labels is not None
+        else read_labels_file(labels_file or "")[1]
+    )
     if softmax and len(names) == 1:
         raise click.UsageError("A forced choice needs two labels at least.")
     with chosen_library(device=device) as library:
@@ -177,28 +176,3 @@ def _scored(score: LabelScore, *, digits: int = 1) -> str:
     if score.probability is None:
         return f"{shown(score.label)} {score.cosine:.3f}"
     return f"{shown(score.label)} {score.probability:.{digits}%}"
-
-
-def _read_labels(file: str | None) -> Sequence[str]:
-    path = absolute_path(file or "")
-    try:
-        # Not splitlines(), which also ends a line where no editor does.
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise PathError(
-            f"the labels file {path} is no UTF-8 text (byte {error.start + 1})",
-            hint="Save it as UTF-8.",
-        ) from error
-    except OSError as error:
-        raise PathError(
-            f"the labels file {path} cannot be read: {error.strerror}",
-            hint="Name a text file with one label a line.",
-        ) from error
-    given = {
-        number: line
-        for number, line in enumerate(lines, start=1)
-        if line.strip() and not line.lstrip().startswith(_COMMENT)
-    }
-    return check_labels(
-        list(given.values()), origins=[f"{path}, line {number}," for number in given]
-    )

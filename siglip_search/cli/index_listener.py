@@ -30,6 +30,7 @@ def telling_listener(line: ProgressLine, *, json_events: bool) -> IndexListener:
         on_estimate=_tell_estimate,
         on_progress=line.progress,
         on_pace=partial(_tell_pace, line),
+        on_tagging=line.tagging,
     )
     return dataclasses.replace(listener, on_commit=_print_event) if json_events else listener
 

@@ -22,6 +22,7 @@ def print_summary(report: IngestReport, *, dry_run: bool = False) -> None:
         (report.removed, "file", f"gone: {done or 'are '}out of the results"),
         (report.unchanged, "picture", "unchanged"),
         (report.metadata_read, "picture", "with metadata read again, and not embedded again"),
+        (report.tagged, "picture", "compared with the labels of `siglip-search tag`"),
         (report.companions, "file", "beside their pictures (RAW, film of a Live Photo, sidecar)"),
         (report.ignored - waiting, "file", "ignored (no pictures)"),
         (report.online_only, "file", "only in the cloud, not read: --download-cloud reads them"),

@@ -60,6 +60,15 @@ class ProgressLine:
                 total=progress.total,
             )
 
+    def tagging(self, progress: Progress) -> None:
+        """Show how far the labels are embedded, and then the pictures compared with them."""
+        if self._bar is not None and self._task is not None:
+            if progress.done == 0:
+                self._bar.reset(self._task)
+            self._bar.update(
+                self._task, description="tagging", completed=progress.done, total=progress.total
+            )
+
     def held_back(self, how: str | None) -> None:
         """Show that the run is "slow" or "paused" from now on; None for full speed."""
         self._held_back = how

@@ -12,6 +12,7 @@ from siglip_search.engine.chosen_model import space_of
 from siglip_search.engine.indexing import carry_out, decode_limits, survey_rules
 from siglip_search.engine.roots import Target
 from siglip_search.engine.survey import Survey, survey_targets
+from siglip_search.engine.tagging import tag_new
 from siglip_search.ingest.metadata_pass import read_metadata_again
 from siglip_search.photos.ignore_files import IGNORE_FILE_NAME
 from siglip_search.photos.metadata import METADATA_VERSION
@@ -78,7 +79,8 @@ def look_at(
     report.ignored += found.ignored
     report.companions += found.companions
     report.warnings.extend(found.warnings)
-    stale = _stale_metadata(store, found)
+    photos = _photos_in(store, found)
+    stale = store.photos_with_older_metadata(METADATA_VERSION, among=photos)
     if stale and not stop.is_set():
         # What a picture's metadata are depends on the sidecars of all its files.
         others = survey(_beside(store, stale, found))
@@ -93,20 +95,32 @@ def look_at(
             on_progress=listener.on_progress,
             among=stale,
         )
+    if report.embedded:
+        report.tagged = tag_new(
+            store,
+            spec,
+            stop=stop,
+            among=photos,
+            device=options.device,
+            # Other new pictures wait for the end of a look. Where a model has just taken over, a
+            # run over all folders embeds the labels with it.
+            embed_labels=False,
+            on_warning=report.warnings.append,
+        )
     report.stopped = stop.is_set()
     report.seconds = time.monotonic() - started
     return report
 
 
-def _stale_metadata(store: Store, survey: Survey) -> set[int]:
-    """Return the photos of what was looked at whose metadata have to be read again."""
+def _photos_in(store: Store, survey: Survey) -> set[int]:
+    """Return the photos of what was looked at, and those whose sidecars are other ones now."""
     photos: set[int] = set()
     for root_plan in survey.plans:
         photos |= root_plan.plan.stale_metadata
         for part in root_plan.parts:
             files = store.files(root_plan.root.id, part.within, subfolders=part.subfolders)
             photos |= {file.photo_id for file in files if file.photo_id is not None}
-    return store.photos_with_older_metadata(METADATA_VERSION, among=photos)
+    return photos
 
 
 def _beside(store: Store, photos: Iterable[int], survey: Survey) -> list[Look]:

@@ -15,6 +15,7 @@ from siglip_search.engine.chosen_model import (
     space_of,
 )
 from siglip_search.engine.indexing import embed_known_pictures, index_paths
+from siglip_search.engine.tagging import tag_new
 from siglip_search.errors import DeviceError, ModelError
 from siglip_search.settings import models_directory
 from siglip_search.towers.devices import is_compiled, refuse_missing_device
@@ -167,6 +168,17 @@ def index_and_switch(
             report.warnings += again.warnings
             report.stopped = again.stopped
         _switch_if_complete(store, models.coming, report, options.device)
+    answering = models.coming if report.switched else models.answering
+    if answering is not None:
+        report.tagged = tag_new(
+            store,
+            answering,
+            stop=stop,
+            device=options.device,
+            on_progress=listener.on_tagging,
+            on_warning=report.warnings.append,
+        )
+        report.stopped = stop.is_set()
     active = store.active_space()
     report.model = active.model if active else None
     if models.lost is not None:

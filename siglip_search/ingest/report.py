@@ -72,6 +72,7 @@ class IngestReport:
         copies: Paths, among those added or changed, whose content the library has under another.
         embedded: Vectors computed.
         metadata_read: Known pictures whose metadata were read again, and nothing embedded.
+        tagged: Pictures compared with the labels that were chosen with `tag`.
         seconds: Wall-clock time of the run.
         stopped: True when the run was asked to stop before it was complete.
         model: Name of the model that answers after the run.
@@ -99,6 +100,7 @@ class IngestReport:
     copies: int = 0
     embedded: int = 0
     metadata_read: int = 0
+    tagged: int = 0
     seconds: float = 0.0
     stopped: bool = False
     model: str | None = None

@@ -1,4 +1,4 @@
-"""XMP sidecars: what programs write beside a picture. They are read, never written.
+"""XMP sidecars: what programs write beside a picture. Read here; `xmp_sidecar` makes new ones.
 
 Which picture one belongs to is told by its name; see `stacks`.
 """

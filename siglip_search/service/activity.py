@@ -126,6 +126,14 @@ class Activity:
                 self._state, doing=doing, done=progress.done, total=progress.total
             )
 
+    def tagging(self, progress: Progress) -> None:
+        """Note how far tagging is, which comes after the pictures of a run."""
+        with self._lock:
+            self._readings.clear()  # a rate would be that of labels
+            self._state = replace(
+                self._state, doing="tagging", done=progress.done, total=progress.total
+            )
+
     def held_back(self, why: str | None, *, paused: bool) -> None:
         """Note that a run pauses or slows down for this cause; None when it goes on as before."""
         with self._lock:

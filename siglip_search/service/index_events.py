@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # Only the newest of these matters.
-SUPERSEDED = frozenset({"scanned", "progress"})
+SUPERSEDED = frozenset({"scanned", "progress", "tagging"})
 
 
 def listener_for(on_event: Callable[[dict[str, Any]], None]) -> IndexListener:
@@ -26,6 +26,7 @@ def listener_for(on_event: Callable[[dict[str, Any]], None]) -> IndexListener:
         on_progress=lambda progress: on_event({"event": "progress", **asdict(progress)}),
         on_commit=lambda committed: on_event(_committed_object(committed)),
         on_pace=lambda decision: on_event({"event": "pace", **asdict(decision)}),
+        on_tagging=lambda progress: on_event({"event": "tagging", **asdict(progress)}),
     )
 
 
@@ -49,6 +50,8 @@ def tell(event: dict[str, Any], listener: IndexListener) -> None:
                 listener.on_commit(_committed(facts))
             case "pace":
                 listener.on_pace(Decision(**facts))
+            case "tagging":
+                listener.on_tagging(Progress(**facts))
     except (KeyError, TypeError) as error:
         raise ValueError(f"no event of a run: {error}") from error
 

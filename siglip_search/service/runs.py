@@ -39,6 +39,10 @@ class Runs:
         activity: Is told how far a run is.
         journal: Takes the lines.
         clock: Seconds that never go back.
+
+    Attributes:
+        has_unsaved: Whether a run changed what a snapshot would hold; reset by whoever writes one.
+        has_news: Whether a run changed what searches find; reset by whoever searched again.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Runs:
         self._began_at = 0.0
         self._embedding_since: float | None = None
         self.has_unsaved = False
+        self.has_news = False
 
     def carry_out(
         self,
@@ -79,7 +84,10 @@ class Runs:
         self._began_at, self._embedding_since = self._clock(), None
         self._activity.now("scanning")
         own = IndexListener(
-            on_progress=self._progress, on_commit=self._committed, on_pace=self._pace
+            on_progress=self._progress,
+            on_commit=self._committed,
+            on_pace=self._pace,
+            on_tagging=self._tagging,
         )
         report = run(_both(own, listener))
         self._account(report, what, routine=routine)
@@ -102,8 +110,13 @@ class Runs:
             self._embedding_since = self._clock()
         self._activity.progress(progress)
 
+    def _tagging(self, progress: Progress) -> None:
+        if self._embedding_since is None:
+            self._embedding_since = self._clock()
+        self._activity.tagging(progress)
+
     def _committed(self, committed: Committed) -> None:
-        self.has_unsaved = True
+        self.has_unsaved = self.has_news = True
         self._activity.committed(committed)
         for failure in committed.failures:
             line = f"{os.fsdecode(failure.path)}: {failure.reason}"
@@ -137,6 +150,7 @@ class Runs:
             if getattr(report, name)
         }
         self.has_unsaved = self.has_unsaved or bool(counts)
+        self.has_news = self.has_news or bool(counts)
         if routine and not counts:
             self._journal.debug(f"{what}: nothing new")
             return

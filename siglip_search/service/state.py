@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-Doing = Literal["starting", "idle", "scanning", "embedding", "paused", "aside", "waiting"]
+Doing = Literal[
+    "starting", "idle", "scanning", "embedding", "tagging", "paused", "aside", "waiting"
+]
 DOINGS: tuple[Doing, ...] = get_args(Doing)
 
 
@@ -36,12 +38,13 @@ class ServiceState:
         model: Name of the model that answers; None before there is one.
         device: Where the picture tower runs; None while it is not loaded.
         precision: Of the picture tower; None while it is not loaded.
-        doing: "starting", "idle", "scanning", "embedding", "paused" (battery, heat, disk), "aside"
-            (another command writes) or "waiting" (for another writer, or after an error).
+        doing: "starting", "idle", "scanning", "embedding", "tagging", "paused" (battery, heat,
+            disk), "aside" (another command writes) or "waiting" (for another writer, or after an
+            error).
         why: Cause of a pause or wait, one line; None where there is none.
         queue: Places waiting to be looked at, and pictures left in the run.
-        done: Pictures of the run in progress that are done; 0 when idle.
-        total: Pictures of the run in progress; 0 when idle.
+        done: Pictures of the run in progress that are done, or labels embedded; 0 when idle.
+        total: Pictures of the run in progress, or labels; 0 when idle.
         pictures_per_second: Of the run in progress; None when idle or not known yet.
         seconds_left: Of the run in progress; None when idle or not known yet.
         last_event_at: When the watcher last reported something, seconds since the epoch.
