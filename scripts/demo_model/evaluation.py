@@ -33,6 +33,7 @@ from demo_model.tokenizer import Tokenizer
 from demo_model.world import COLOUR_NAMES, NATURAL, PLACE_NAMES, THINGS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -90,7 +91,11 @@ class Model:
 
     def probabilities(self, pictures: Float, texts: Float) -> Float:
         """Return match probabilities of embeddings, shape (pictures, texts)."""
-        logits = np.clip(pictures @ texts.T * self.scale + self.bias, -80, 80)
+        return self.match_probability(pictures @ texts.T)
+
+    def match_probability(self, cosines: Float) -> Float:
+        """Return the match probabilities of cosines, of the same shape."""
+        logits = np.clip(cosines * self.scale + self.bias, -80, 80)
         return np.asarray(1 / (1 + np.exp(-logits)), dtype=np.float32)
 
 
@@ -182,22 +187,23 @@ def simple_query(scene: Scene, rng: np.random.Generator) -> Query:
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Best probabilities of queries over simulated galleries.
+class Asked:
+    """One query with every picture of one simulated gallery.
 
     Attributes:
-        absent: For known things that the gallery does not hold.
-        mixed: For a thing that it holds, in a colour that it does not.
-        strange: For words never trained.
-        found: For present things: the best right picture.
-        pairs: For present things: every right picture.
+        kind: "absent", a known thing that the gallery does not hold; "mixed", a thing that it
+            holds in a colour that it does not; "strange", a word never trained; "present".
+        gallery: Number of the gallery.
+        query: Unit vector of the query, shape (dimension,).
+        cosines: Of the query and each picture, shape (pictures,).
+        truth: 1 match, 0.5 neither right nor wrong, 0 no match, shape (pictures,).
     """
 
-    absent: Float
-    mixed: Float
-    strange: Float
-    found: Float
-    pairs: Float
+    kind: str
+    gallery: int
+    query: Float
+    cosines: Float
+    truth: Float
 
 
 def ask_galleries(
@@ -209,26 +215,20 @@ def ask_galleries(
     queries: int,
     words: list[str],
     templates: list[str | None],
-) -> Answers:
+) -> Iterator[Asked]:
     """Ask simulated galleries for what they hold and what they do not."""
     rng = np.random.default_rng((seed, 4))
-    lists: dict[str, list[float]] = {
-        key: [] for key in ("absent", "mixed", "strange", "found", "pairs")
-    }
     each = math.ceil(queries / galleries)
-    for _ in range(galleries):
+    for gallery in range(galleries):
         drawn = draw(model, art, [sample_scene(rng) for _ in range(size)], rng)
 
-        def best(query: Query, kind: str, drawn: Drawn = drawn) -> None:
+        def ask(query: Query, kind: str, drawn: Drawn = drawn, gallery: int = gallery) -> Asked:
             template = templates[int(rng.integers(len(templates)))]
             row = model.embed_texts([say(query, rng, template)])
-            p = model.probabilities(drawn.vectors, row)[:, 0]
-            if kind == "present":
-                right = truths(drawn.truth, [query], art.natural_colours)[:, 0] == 1
-                lists["found"].append(float(p[right].max()))
-                lists["pairs"].extend(float(v) for v in p[right])
-            else:
-                lists[kind].append(float(p.max()))
+            truth = np.zeros(size, np.float32)
+            if not query.strange:
+                truth = truths(drawn.truth, [query], art.natural_colours)[:, 0]
+            return Asked(kind, gallery, row[0], drawn.vectors @ row[0], truth)
 
         plain = [name_thing(i, rng) for i in range(len(THINGS))]
         holds = truths(drawn.truth, plain, art.natural_colours).max(0)
@@ -238,22 +238,27 @@ def ask_galleries(
                 query = plain[int(rng.choice(absent))]
                 if rng.random() < 0.4:
                     query = replace(query, colour=int(rng.integers(len(COLOUR_NAMES))))
-                best(query, "absent")
+                yield ask(query, "absent")
             query = plain[int(rng.choice(present))]
             coloured = [replace(query, colour=c) for c in range(len(COLOUR_NAMES))]
             shown = truths(drawn.truth, coloured, art.natural_colours).max(0)
             if (shown == 0).any():
-                best(coloured[int(rng.choice(np.flatnonzero(shown == 0)))], "mixed")
+                yield ask(coloured[int(rng.choice(np.flatnonzero(shown == 0)))], "mixed")
             if rng.random() < 0.4 and (shown == 1).any():
                 query = coloured[int(rng.choice(np.flatnonzero(shown == 1)))]
-            best(query, "present")
+            yield ask(query, "present")
             if words:
                 word = words[int(rng.integers(len(words)))]
                 strange = Query(noun=word, plural=word, strange=True)
                 if rng.random() < 0.4:
                     strange = replace(strange, colour=int(rng.integers(len(COLOUR_NAMES))))
-                best(strange, "strange")
-    return Answers(**{key: np.array(values, np.float32) for key, values in lists.items()})
+                yield ask(strange, "strange")
+
+
+def answered(asked: list[Asked], kind: str, model: Model) -> float:
+    """Return the share of queries of one kind with a picture above the default cut."""
+    best = [one.cosines.max() for one in asked if one.kind == kind]
+    return float((model.match_probability(np.array(best)) >= model.cut).mean())
 
 
 def choose_cut(model: Model, config: dict[str, Any], art: Art | None = None) -> float:
@@ -262,7 +267,7 @@ def choose_cut(model: Model, config: dict[str, Any], art: Art | None = None) -> 
     A tenth is kept in hand: the wanted share is 0.9 times that of evaluation.toml.
     """
     settings = load_config("evaluation.toml")
-    answers = ask_galleries(
+    asked = ask_galleries(
         model,
         art or Art(),
         settings["calibration_seed"],
@@ -273,7 +278,8 @@ def choose_cut(model: Model, config: dict[str, Any], art: Art | None = None) -> 
         [None],
     )
     wanted = 0.9 * float(settings["cut_false_answers"])
-    cut = float(np.quantile(answers.absent, 1 - wanted))
+    best = np.array([one.cosines.max() for one in asked if one.kind == "absent"])
+    cut = float(np.quantile(model.match_probability(best), 1 - wanted))
     return math.ceil(cut * 1000) / 1000
 
 
@@ -349,17 +355,19 @@ def evaluate_seed(model: Model, art: Art, seed: int, *, quick: bool = False) -> 
     words = list(settings["absent"]["words"])
     galleries = 4 if quick else 20
     for label, templates in (("", [None]), (" (unseen templates)", list(unseen["templates"]))):
-        answers = ask_galleries(
-            model, art, seed, galleries, settings["gallery_scenes"], queries, words, templates
-        )
-        cut = model.cut
-        figures[f"answered, absent known thing{label}"] = float((answers.absent >= cut).mean())
-        figures[f"answered, held thing in absent colour{label}"] = float(
-            (answers.mixed >= cut).mean()
-        )
-        figures[f"answered, word never trained{label}"] = float((answers.strange >= cut).mean())
-        figures[f"found, present thing{label}"] = float((answers.found >= cut).mean())
-        figures[f"right pictures above the cut{label}"] = float((answers.pairs >= cut).mean())
+        size = settings["gallery_scenes"]
+        asked = list(ask_galleries(model, art, seed, galleries, size, queries, words, templates))
+        for kind, name in (
+            ("absent", "absent known thing"),
+            ("mixed", "held thing in absent colour"),
+            ("strange", "word never trained"),
+        ):
+            figures[f"answered, {name}{label}"] = answered(asked, kind, model)
+        right = [one.cosines[one.truth == 1] for one in asked if one.kind == "present"]
+        found = model.match_probability(np.array([cosines.max() for cosines in right]))
+        figures[f"found, present thing{label}"] = float((found >= model.cut).mean())
+        above = model.match_probability(np.concatenate(right)) >= model.cut
+        figures[f"right pictures above the cut{label}"] = float(above.mean())
     return figures
 
 
