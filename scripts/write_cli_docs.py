@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tomllib
 from pathlib import Path
 
 import click
 
 from siglip_search.cli import command_line
 
-TARGET = Path(__file__).resolve().parents[1] / "docs" / "cli.md"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+TARGET = DOCS / "cli.md"
+EXAMPLES = DOCS / "examples.toml"
 
 HEADING = """\
 # Commands
@@ -45,19 +48,26 @@ def document() -> str:
     # As the program itself makes it: -h is an option of its settings.
     settings = command_line.context_settings
     root = click.Context(command_line, info_name="siglip-search", **settings)
-    return "\n".join([HEADING, *_sections(command_line, root)])
+    examples = tomllib.loads(EXAMPLES.read_text(encoding="utf-8"))
+    return "\n".join([HEADING, *_sections(command_line, root, examples)])
 
 
-def _sections(command: click.Command, context: click.Context) -> list[str]:
+def _sections(
+    command: click.Command, context: click.Context, examples: dict[str, list[list[str]]]
+) -> list[str]:
     # A fixed width, whatever the terminal's.
     context.terminal_width = context.max_content_width = 96
     help_text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
     sections = [f"## {context.command_path}\n\n```text\n{help_text}\n```\n"]
+    if shown := examples.get(context.command_path.removeprefix("siglip-search ")):
+        lines = "\n".join(f"# {says}\n{line}" for line, says in shown)
+        sections.append(f"```sh\n{lines}\n```\n")
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             child = command.get_command(context, name)
             assert child is not None
-            sections += _sections(child, click.Context(child, info_name=name, parent=context))
+            inner = click.Context(child, info_name=name, parent=context)
+            sections += _sections(child, inner, examples)
     return sections
 
 

@@ -16,13 +16,25 @@ if TYPE_CHECKING:
     from siglip_search.engine.classification import classify_pictures
     from siglip_search.engine.library import Library, open_library
     from siglip_search.errors import SiglipSearchError
-    from siglip_search.search.ranking import Hit
+    from siglip_search.search.question import Question
+    from siglip_search.search.ranking import Answer, Hit
 
-__all__ = ["Hit", "Library", "SiglipSearchError", "Where", "classify_pictures", "open_library"]
+__all__ = [
+    "Answer",
+    "Hit",
+    "Library",
+    "Question",
+    "SiglipSearchError",
+    "Where",
+    "classify_pictures",
+    "open_library",
+]
 
 _HOMES = {
+    "Answer": "siglip_search.search.ranking",
     "Hit": "siglip_search.search.ranking",
     "Library": "siglip_search.engine.library",
+    "Question": "siglip_search.search.question",
     "SiglipSearchError": "siglip_search.errors",
     "Where": "siglip_index.records",
     "classify_pictures": "siglip_search.engine.classification",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,6 +35,12 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     same tests a second apart would not agree on what they are called.
     """
     return f"{argname}-of-{len(val)}-bytes" if isinstance(val, bytes) and len(val) > 24 else None
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are processors: many tests wait for files to settle."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    return 1 + (len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1)
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,8 @@ from siglip_search.settings import load_settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from siglip_search.service.messages import IndexJob, Query
+    from siglip_search.search.question import Question
+    from siglip_search.service.messages import IndexJob
 
 
 def state(**facts: Any) -> ServiceState:
@@ -74,13 +75,10 @@ class SmallDaemon:
         self.slowness = 0.0
         self.writing = threading.Lock()
 
-    def query(self, request: Query) -> QueryReply:
+    def query(self, request: Question) -> QueryReply:
         self.asked.append("query")
         time.sleep(self.slowness)
-        answer = self.library.answer(
-            request.text, top_k=request.top_k, min_probability=request.min_probability
-        )
-        return QueryReply(answer, self.library.notice())
+        return QueryReply(self.library.answer(request), self.library.notice())
 
     def state(self) -> ServiceState:
         self.asked.append("state")

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,29 @@ def test_every_option_is_in_the_command_reference() -> None:
             if isinstance(parameter, click.Option):
                 assert all(name in reference for name in parameter.opts)
                 assert parameter.help, f"{path} {parameter.name} has no help"
+
+
+# These mean the same everywhere, and are shown with the commands where they matter most.
+SHARED_OPTIONS = {"--help", "--version", "--library", "--json", "--model", "--device"}
+
+
+def test_every_option_is_shown_in_an_example() -> None:
+    examples = tomllib.loads((ROOT / "docs" / "examples.toml").read_text(encoding="utf-8"))
+    names = {" ".join(path) for path, _ in all_commands()}
+    assert examples.keys() <= names, "examples of commands that are not there"
+    wanted: dict[tuple[tuple[str, ...], str | None], str] = {}
+    shown = set()
+    for path, command in all_commands():
+        lines = examples.get(" ".join(path), [])
+        words = SHARED_OPTIONS | {word for line, _ in lines for word in shlex.split(line)}
+        for option in command.params:
+            if isinstance(option, click.Option):
+                # What several commands take and explain alike is shown with one of them.
+                meaning = (tuple(option.opts), option.help)
+                wanted.setdefault(meaning, " ".join(path))
+                if words & {*option.opts, *option.secondary_opts}:
+                    shown.add(meaning)
+    assert [(wanted[option], option[0]) for option in wanted if option not in shown] == []
 
 
 def test_every_command_is_in_the_readme() -> None:

@@ -12,6 +12,7 @@ import click
 
 from siglip_index.errors import StoreError
 from siglip_search.cli.console import (
+    COMPLETION_VARIABLE,
     EXIT_BROKEN_PIPE,
     EXIT_ERROR,
     EXIT_INTERRUPTED,
@@ -25,6 +26,11 @@ from siglip_search.errors import SiglipSearchError
 _COMMANDS = {
     "index": "index_cmd",
     "query": "query_cmd",
+    "save": "save_cmd",
+    "saved": "saved_cmd",
+    "calibrate": "calibrate_cmd",
+    "tag": "tag_cmd",
+    "dupes": "dupes_cmd",
     "watch": "watch_cmd",
     "classify": "classify_cmd",
     "status": "status_cmd",
@@ -42,6 +48,7 @@ _COMMANDS = {
     "restore": "backup_cmd",
     "purge": "purge_cmd",
     "service": "service_cmd",
+    "completion": "completion_cmd",
 }
 
 
@@ -105,5 +112,8 @@ def _run() -> Any:
     try:
         return command_line.main(standalone_mode=False)
     except SystemExit as error:
-        # click ends the program by itself in one case only: the output's reader went away.
+        # click ends the program by itself in two cases: it has answered a shell that completes, or
+        # the output's reader went away.
+        if COMPLETION_VARIABLE in os.environ:
+            raise
         raise BrokenPipeError(errno.EPIPE, "broken pipe") from error

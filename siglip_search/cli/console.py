@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from siglip_search.cli.suggestions import installed_model_names
 from siglip_search.errors import PathError
 from siglip_search.settings import load_settings
 from siglip_search.towers.session import DEVICES
@@ -30,6 +31,9 @@ EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
+COMPLETION_VARIABLE = "_SIGLIP_SEARCH_COMPLETE"
+"""Set by a shell that asks for completions, under the name that click derives."""
+
 
 def _remember_library(context: click.Context, _: click.Parameter, value: str | None) -> None:
     if value is not None:
@@ -41,6 +45,7 @@ def library_option(command: F) -> F:
     return click.option(
         "--library",
         metavar="DIR",
+        type=click.Path(),
         expose_value=False,
         callback=_remember_library,
         help="Folder of the library (or set SIGLIP_SEARCH_LIBRARY).",
@@ -52,6 +57,7 @@ def model_option(command: F) -> F:
     return click.option(
         "--model",
         metavar="NAME",
+        shell_complete=installed_model_names,
         help="Model to use; by default the one that the library answers with.",
     )(command)
 

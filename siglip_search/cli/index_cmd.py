@@ -175,6 +175,10 @@ def index(
                 report = library.index(
                     paths, options=options, stop=stop, dry_run=dry_run, listener=listener
                 )
+            if not dry_run and not report.stopped:
+                from siglip_search.engine.albums import refresh_albums
+
+                refresh_albums(library)
     if as_json:
         print_json(report_object(report))
     elif json_events:

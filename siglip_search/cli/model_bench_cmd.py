@@ -25,6 +25,7 @@ from siglip_search.cli.model_bench_table import (
     device_as_object,
     print_bench,
 )
+from siglip_search.cli.suggestions import installed_model_names
 from siglip_search.engine.agreement import has_random_weights
 from siglip_search.engine.bench_models import BenchListener, bench_models
 from siglip_search.engine.chosen_model import all_installed, model_called
@@ -66,7 +67,7 @@ def data_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1, required=True, shell_complete=installed_model_names)
 @click.option(
     "--device",
     "asked",

@@ -19,6 +19,7 @@ from siglip_search.cli.console import (
 )
 from siglip_search.cli.lazy_group import LazyGroup
 from siglip_search.cli.model_choice import describe, fetch, shown_languages
+from siglip_search.cli.suggestions import installed_model_names, known_model_names
 from siglip_search.engine.chosen_model import add_foreign_model, add_model, all_installed
 from siglip_search.models.registry import broken_models, find_row, registry_rows
 from siglip_search.models.spec import MIN_PICTURES, Precision, PublishedPrecision
@@ -141,7 +142,7 @@ def add(
 
 
 @model.command("pull")
-@click.argument("name")
+@click.argument("name", shell_complete=known_model_names)
 @_precision_option("Of the weights; another one than fp32 is installed as NAME-PRECISION.")
 @click.option(
     "--accept-licence", is_flag=True, help="Accept the conditions of the weights, if there are any."
@@ -161,7 +162,7 @@ def pull_model(name: str, precision: Precision, accept_licence: bool, replace: b
 
 
 @model.command("use")
-@click.argument("name")
+@click.argument("name", shell_complete=installed_model_names)
 @click.option("--now", is_flag=True, help="Do not wait for pictures that are not embedded yet.")
 @library_option
 def use_model(name: str, now: bool) -> None:
@@ -189,7 +190,7 @@ def use_model(name: str, now: bool) -> None:
 
 
 @model.command("remove")
-@click.argument("name")
+@click.argument("name", shell_complete=installed_model_names)
 @click.option("--force", is_flag=True, help="Delete its files even if the library answers with it.")
 @library_option
 def remove_model(name: str, force: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from siglip_search.cli.console import say
+from siglip_search.cli.suggestions import installed_model_names
 from siglip_search.engine.chosen_model import bundled_models, model_called
 from siglip_search.errors import DeviceError, ModelError
 from siglip_search.export.compile_context import compile_model
@@ -13,7 +14,7 @@ from siglip_search.towers.qnn_target import CHIPS, find_target
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=installed_model_names)
 @click.option(
     "--target",
     "targets",

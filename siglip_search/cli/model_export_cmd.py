@@ -9,6 +9,7 @@ import click
 
 from siglip_search.cli.console import say
 from siglip_search.cli.model_choice import accept_conditions
+from siglip_search.cli.suggestions import known_model_names
 from siglip_search.export.model_export import ExportOptions, export_model, refuse_installed
 from siglip_search.export.to_onnx import DEFAULT_OPSET, OPSETS
 from siglip_search.models.registry import find_row
@@ -27,7 +28,7 @@ def _batch_size(_: click.Context, __: click.Parameter, value: str) -> int | None
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=known_model_names)
 @click.option(
     "--weights",
     metavar="PATH",

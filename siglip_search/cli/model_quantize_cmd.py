@@ -21,6 +21,7 @@ from siglip_search.cli.model_bench_cmd import (
     settle_one,
 )
 from siglip_search.cli.model_bench_table import print_bench
+from siglip_search.cli.suggestions import installed_model_names
 from siglip_search.engine.agreement import is_decided, verdict
 from siglip_search.engine.chosen_model import model_called
 from siglip_search.engine.comparison import Lineup
@@ -42,7 +43,7 @@ _LAYERS_SHOWN = 8
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=installed_model_names)
 @click.option(
     "--precision",
     type=click.Choice(["int8", "fp16", "w8a16"]),

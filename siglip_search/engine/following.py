@@ -56,7 +56,7 @@ class Follower:
 
     @property
     def is_warm(self) -> bool:
-        """Whether a picture tower is open."""
+        """Whether a picture tower is open, or decoding processes wait."""
         return self._towers.is_warm
 
     @property

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from siglip_index import open_store
 from siglip_index.errors import LibraryMissingError
+from siglip_search.engine.answering import Answering
 from siglip_search.engine.chosen_model import model_called, model_for_searching, models_for_indexing
-from siglip_search.errors import QueryError
-from siglip_search.search.query import answer_words, require_words
+from siglip_search.search.question import Question, checked
 from siglip_search.settings import Settings, load_settings, models_directory
 from siglip_search.typed_paths import absolute_path
 
@@ -21,17 +21,16 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from siglip_index.local_store import LocalStore
-    from siglip_index.records import Root, Space, VerifyReport, Where
+    from siglip_index.records import Root, VerifyReport, Where
     from siglip_search.engine.chosen_model import IndexingModels
     from siglip_search.engine.indexed_folders import IndexedFolders
     from siglip_search.engine.indexing import IndexListener, IndexOptions
     from siglip_search.engine.kept_towers import Towers
     from siglip_search.engine.library_status import LibraryStatus
+    from siglip_search.engine.saved_searches import SavedSearches
     from siglip_search.engine.switching import ModelSwitch
     from siglip_search.ingest.report import IngestReport
-    from siglip_search.models.spec import ModelSpec
     from siglip_search.search.ranking import Answer, Hit
-    from siglip_search.towers.text import TextTower
 
 DAY_SECONDS = 24 * 60 * 60
 
@@ -55,7 +54,7 @@ class Library:
         self._requested_model = model
         self._one_shot = one_shot
         self._reader: LocalStore | None = None
-        self._text: tuple[ModelSpec, TextTower] | None = None
+        self._answering: Answering | None = None
         self._opening = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -80,7 +79,7 @@ class Library:
             if self._reader is not None:
                 self._reader.close()
             self._reader = None
-            self._text = None
+            self._answering = None
 
     def index(
         self,
@@ -206,47 +205,62 @@ class Library:
 
     def search(
         self,
-        text: str,
+        question: Question | str,
         *,
-        top_k: int = 10,
+        top_k: int | None = None,
         min_probability: float | None = None,
         where: Where | None = None,
     ) -> list[Hit]:
-        """Return the pictures that match the words, best first; an empty list if none does.
+        """Return the pictures that answer a question, best first; an empty list if none does.
 
         Args:
-            text: What is in the picture.
-            top_k: At most so many hits, > 0.
-            min_probability: Smallest match probability of a hit, in [0, 1]; the model's own
-                default when None.
-            where: Which pictures may be returned.
+            question: What is in the picture, in words or with all that a `Question` can say.
+            top_k: At most so many hits, > 0; the question's own number, 10, when None.
+            min_probability: Smallest match probability of a hit, in [0, 1]; what the question
+                says when None, and else the usual cut.
+            where: Which pictures may be returned; what the question says when None.
 
         Raises:
-            QueryError: The words are empty, or a number is out of its range.
+            QueryError: The question asks for nothing, contradicts itself, or a number is out of
+                its range.
+            PathError: A picture of the question cannot be read.
             LibraryMissingError: Nothing has been indexed yet.
             ModelError: The library's model is not installed.
             DeviceError: The device was asked for by name and cannot be used, or fails.
         """
-        return list(
-            self.answer(text, top_k=top_k, min_probability=min_probability, where=where).hits
-        )
+        answer = self.answer(question, top_k=top_k, min_probability=min_probability, where=where)
+        return list(answer.hits)
 
     def answer(
         self,
-        text: str,
+        question: Question | str,
         *,
-        top_k: int = 10,
+        top_k: int | None = None,
         min_probability: float | None = None,
         where: Where | None = None,
     ) -> Answer:
-        """Return what `search` does, and how near the best refused picture came."""
-        if top_k < 1:
-            raise QueryError(f"cannot return {top_k} pictures", hint="Ask for at least 1.")
-        if min_probability is not None and not 0.0 <= min_probability <= 1.0:
-            raise QueryError(
-                f"{min_probability} is no probability", hint="Choose a number from 0 to 1."
-            )
-        require_words(text)
+        """Return what `search` does, with the cut, and how near the best refused picture came."""
+        if isinstance(question, str):
+            question = Question(words=question)
+        given: dict[str, Any] = {
+            "top_k": top_k,
+            "min_probability": min_probability,
+            "where": where,
+        }
+        given = {name: value for name, value in given.items() if value is not None}
+        # Before the library is opened: what cannot be asked costs nothing.
+        question = checked(replace(question, **given))
+        return self.answering().answer(question)
+
+    def answering(self) -> Answering:
+        """Return the model that answers questions about this library, with the library's state.
+
+        It is kept, with its towers, until another model takes over or the library is closed.
+
+        Raises:
+            LibraryMissingError: Nothing has been indexed yet.
+            ModelError: The library's model is not installed.
+        """
         store = self._store_if_any()
         active = store.active_space() if store else None
         if store is None or active is None:
@@ -254,23 +268,21 @@ class Library:
                 f"there is no picture in the library {self.directory} yet",
                 hint="Index a folder first: siglip-search index ~/Pictures",
             )
-        spec, tower = self._text_tower(active)
-        cut = spec.score.min_probability if min_probability is None else min_probability
-        return answer_words(
-            text,
-            store=store,
-            space_key=active.key,
-            tower=tower,
-            top_k=top_k,
-            logit_scale=spec.score.logit_scale,
-            logit_bias=spec.score.logit_bias,
-            min_probability=cut,
-            where=where,
-        )
+        with self._opening:
+            # Reading the model's facts again for each question would cost more than the search.
+            kept = self._answering
+            if kept is None or kept.spec.space_key != active.key or kept.store is not store:
+                kept = self._answering = Answering(
+                    model_for_searching(self._requested_model, active),
+                    store,
+                    self._settings,
+                    one_shot=self._one_shot,
+                )
+            return kept
 
     def notice(self) -> str | None:
         """Return what has to be said wherever the active model's results are shown."""
-        return self._text[0].notice if self._text else None
+        return self._answering.spec.notice if self._answering else None
 
     def status(self) -> LibraryStatus:
         """Return what is in the library; zeros where none exists yet."""
@@ -322,6 +334,12 @@ class Library:
 
         return IndexedFolders(self.directory, self._store_if_any())
 
+    def saved_searches(self) -> SavedSearches:
+        """Return the questions that the library keeps under names."""
+        from siglip_search.engine.saved_searches import SavedSearches
+
+        return SavedSearches(self.directory, self._store_if_any())
+
     def roots(self) -> list[Root]:
         """Return the indexed folders."""
         store = self._store_if_any()
@@ -335,19 +353,6 @@ class Library:
                 except LibraryMissingError:
                     return None
             return self._reader
-
-    def _text_tower(self, active: Space) -> tuple[ModelSpec, TextTower]:
-        from siglip_search.towers.text import TextTower
-
-        with self._opening:
-            # Reading the model's facts again for each question would cost more than the search.
-            if self._text is None or self._text[0].space_key != active.key:
-                spec = model_for_searching(self._requested_model, active)
-                self._text = (
-                    spec,
-                    TextTower(spec, one_shot=self._one_shot, device=self._settings.device),
-                )
-            return self._text
 
 
 def open_library(

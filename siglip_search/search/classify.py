@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from siglip_search.errors import QueryError
-from siglip_search.search.query import require_words
+from siglip_search.search.question import require_words
 from siglip_search.search.scoring import match_probability
 
 if TYPE_CHECKING:

@@ -14,14 +14,17 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from siglip_search.search.question import Question
     from siglip_search.service.channel import Channel
-    from siglip_search.service.messages import Greeting, IndexJob, Query, QueryReply
+    from siglip_search.service.messages import Greeting, IndexJob, QueryReply
     from siglip_search.service.state import ServiceState
 
 # A daemon greets at once, whatever it is doing; one that was suspended never does.
 GREETING_SECONDS = 1.0
 # A question may have to wait for its tower to be loaded. Working alone would not be quicker.
 ANSWER_SECONDS = 15.0
+# A picture may have to be decoded, and its tower be loaded as well.
+PICTURE_SECONDS = 60.0
 # The batch in work is committed first.
 ASIDE_SECONDS = 60.0
 
@@ -147,15 +150,17 @@ class DaemonClient:
         self._channel = channel
         self._greeting = greeting
 
-    def query(self, query: Query) -> QueryReply:
-        """Ask a question.
+    def query(self, question: Question) -> QueryReply:
+        """Ask a question; the pictures in it have absolute paths.
 
         Any failure is DaemonUnavailableError: whoever works alone then meets and tells it.
         """
-        from siglip_search.service.messages import query_object, reply_from_object
+        from siglip_search.search.question_object import question_as_object
+        from siglip_search.service.messages import reply_from_object
 
+        request = {"ask": "query", "query": question_as_object(question)}
         try:
-            reply = self._ask({"ask": "query", "query": query_object(query)}, ANSWER_SECONDS)
+            reply = self._ask(request, PICTURE_SECONDS if question.like else ANSWER_SECONDS)
             return reply_from_object(reply)
         except (SiglipSearchError, ValueError) as error:
             raise DaemonUnavailableError(str(error)) from error

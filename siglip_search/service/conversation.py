@@ -18,7 +18,7 @@ from siglip_search.service.jobs import DaemonStoppingError
 from siglip_search.service.messages import (
     CANCEL,
     job_from_object,
-    query_from_object,
+    question_received,
     reply_object,
 )
 from siglip_search.service.outbox import Outbox
@@ -96,7 +96,7 @@ class Conversation:
         try:
             match request:
                 case {"ask": "query", "query": dict(query)}:
-                    reply = reply_object(self._served.query(query_from_object(query)))
+                    reply = reply_object(self._served.query(question_received(query)))
                 case {"ask": "state"}:
                     reply = state_object(self._served.state())
                 case {"ask": "index", "job": dict(job)}:

@@ -18,10 +18,11 @@ from siglip_search.search.ranking import Answer, Hit
 if TYPE_CHECKING:
     from siglip_search.engine.indexing import IndexOptions
     from siglip_search.ingest.report import IngestReport
+    from siglip_search.search.question import Question
 
 # Raised when an older side would misunderstand; a daemon and a command of different numbers do not
 # talk. Stepping aside and stopping are understood between versions of the program.
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 
 CANCEL: Final = {"say": "cancel"}
 DONE: Final = {"say": "done"}
@@ -42,21 +43,6 @@ class Greeting:
     version: str
     pid: int
     package: str
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A question in words.
-
-    Attributes:
-        text: The words.
-        top_k: At most so many hits.
-        min_probability: Smallest match probability of a hit; None for the model's own.
-    """
-
-    text: str
-    top_k: int = 10
-    min_probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,25 +90,20 @@ def greeting_from_object(value: dict[str, Any]) -> Greeting:
     raise ValueError("no greeting of a daemon")
 
 
-def query_object(query: Query) -> dict[str, Any]:
-    """Return a question as JSON knows it."""
-    return asdict(query)
-
-
-def query_from_object(value: dict[str, Any]) -> Query:
-    """Return a question.
+def question_received(value: dict[str, Any]) -> Question:
+    """Return a question that a command has asked.
 
     Raises:
-        ValueError: It is none.
+        QueryError: It is none.
+        ValueError: It names a picture that is no absolute path.
     """
-    match value:
-        case {
-            "text": str(text),
-            "top_k": int(top_k),
-            "min_probability": None | float() | int() as min_probability,
-        } if not isinstance(top_k, bool):
-            return Query(text, top_k, None if min_probability is None else float(min_probability))
-    raise ValueError("no question in words")
+    from siglip_search.search.question_object import question_from_object
+
+    question = question_from_object(value)
+    # What is not absolute would mean another place in the daemon's working directory.
+    if not all(map(os.path.isabs, question.like)):
+        raise ValueError("a picture of the question has no absolute path")
+    return question
 
 
 def reply_object(reply: QueryReply) -> dict[str, Any]:
@@ -137,10 +118,10 @@ def reply_from_object(value: dict[str, Any]) -> QueryReply:
         ValueError: It is none.
     """
     try:
-        answer = value["answer"]
-        hits = tuple(Hit(**_with_tuples(hit)) for hit in answer["hits"])
-        return QueryReply(Answer(hits, answer["best_refused"]), value["notice"])
-    except (KeyError, TypeError, AttributeError) as error:
+        answer = dict(value["answer"])
+        hits = tuple(Hit(**_with_tuples(hit)) for hit in answer.pop("hits"))
+        return QueryReply(Answer(hits, **answer), value["notice"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"no answer to a question: {error}") from error
 
 

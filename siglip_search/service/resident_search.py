@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
 
 from siglip_search.engine.library import Library
 from siglip_search.service.messages import QueryReply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from siglip_search.service.messages import Query
+    from siglip_search.search.question import Question
     from siglip_search.settings import Settings
+
+T = TypeVar("T")
 
 
 class ResidentSearch:
@@ -34,29 +37,48 @@ class ResidentSearch:
         self._answered = 0
         self._is_warm = False
 
-    def answer(self, query: Query) -> QueryReply:
+    def answer(self, question: Question) -> QueryReply:
         """Answer a question.
 
         Raises:
-            QueryError: The words are empty, or a number is out of its range.
+            QueryError: It cannot be answered; see `Library.search`.
+            PathError: A picture of it cannot be read.
             LibraryMissingError: Nothing has been indexed yet.
             ModelError: The library's model is not installed.
             DeviceError: The device was asked for by name and cannot be used, or fails.
         """
+        try:
+            with self._lent() as library:
+                answer = library.answer(question)
+                self._is_warm = True
+                return QueryReply(answer, library.notice())
+        finally:
+            with self._lock:
+                self._asked_at = self._clock()
+                self._answered += 1
+
+    def use(self, do: Callable[[Library], T]) -> T:
+        """Return what something gives that asks the library; it counts as no question.
+
+        What it loads is kept only if questions keep it anyway.
+        """
+        try:
+            with self._lent() as library:
+                return do(library)
+        finally:
+            if not self.is_warm:
+                self.start_afresh()
+
+    @contextmanager
+    def _lent(self) -> Iterator[Library]:
         with self._lock:
             # With the tower of a lone query, so that both give the same digits.
             library = self._library = self._library or Library(self._settings, one_shot=True)
             self._answering[library] = self._answering.get(library, 0) + 1
         try:
-            answer = library.answer(
-                query.text, top_k=query.top_k, min_probability=query.min_probability
-            )
-            self._is_warm = True
-            return QueryReply(answer, library.notice())
+            yield library
         finally:
             with self._lock:
-                self._asked_at = self._clock()
-                self._answered += 1
                 self._let_go(library)
 
     @property

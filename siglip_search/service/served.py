@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from siglip_search.service.messages import IndexJob, Query, QueryReply
+    from siglip_search.search.question import Question
+    from siglip_search.service.messages import IndexJob, QueryReply
     from siglip_search.service.state import ServiceState
 
 
@@ -19,7 +20,7 @@ class Served(Protocol):
     (SiglipSearchError, StoreError) reach the command with their message and hint.
     """
 
-    def query(self, request: Query) -> QueryReply:
+    def query(self, request: Question) -> QueryReply:
         """Answer a question."""
         ...
 

@@ -25,6 +25,7 @@ from siglip_index.errors import (
 from siglip_search.engine.indexing import IndexListener
 from siglip_search.errors import ModelError, PathError, SiglipSearchError
 from siglip_search.service.job_runs import carry_out_job
+from siglip_search.service.quiet_work import QuietWork
 from siglip_search.service.run_stop import RunStop
 from siglip_search.service.runs import Runs
 from siglip_search.service.thrift import Backoff
@@ -49,8 +50,6 @@ if TYPE_CHECKING:
 
 # The working thread turns at least so often, which the service manager's watchdog relies on.
 TURN_SECONDS = 2.0
-# Writing a snapshot amid a burst would be writing it twice.
-QUIET_SECONDS = 5.0
 # More places than these are one look through everything.
 MOST_LOOKS = 10_000
 # A look is interrupted for new pictures elsewhere once it has embedded for so long, and for so many
@@ -104,7 +103,14 @@ class Work:
         self._on_alive = on_alive
         self._runs = Runs(settling, activity, journal)
         self._backoff = Backoff()
-        self._snapshot_backoff = Backoff()
+        self._quiet = QuietWork(
+            follower,
+            search,
+            self._runs,
+            activity,
+            journal,
+            unload_after_seconds=watch_options.idle_unload_seconds,
+        )
         self._stop = threading.Event()
         self._looks: dict[Look, None] = {}
         self._unfinished: dict[Look, None] = {}  # was begun, and interrupted or failed
@@ -112,7 +118,6 @@ class Work:
         self._first_paths: list[str | os.PathLike[str] | bytes] = []
         self._has_caught_up = False
         self._reconcile_at = -math.inf
-        self._worked_at = time.monotonic()
         self._coming: str | None = None
         self._are_drives_changed = False
         # Of the run in progress, if it may be interrupted.
@@ -212,6 +217,7 @@ class Work:
         try:
             for relocation in self._follower.recognise_roots():
                 self._journal.info(str(relocation))
+            self._quiet.albums_may_change()
         except BaseException:
             self._are_drives_changed = True
             raise
@@ -307,7 +313,7 @@ class Work:
             self._interruptible = None
             # Looking around needs no tower: a folder that is polled must not keep one in memory.
             if self._runs.has_read:
-                self._worked_at = time.monotonic()
+                self._quiet.worked()
         self._backoff.succeeded()
         return report
 
@@ -325,7 +331,7 @@ class Work:
                 self._backoff.succeeded()
         finally:
             self._activity.now("idle")
-            self._worked_at = time.monotonic()
+            self._quiet.worked()
 
     def _step_aside(self) -> None:
         self._activity.now("aside", "another command writes")
@@ -335,6 +341,7 @@ class Work:
             while not self._stop.is_set() and self._requests.stay_aside():
                 self._on_alive()
         self._search.start_afresh()
+        self._quiet.albums_may_change()
         self._activity.now("idle")
         self._backoff.succeeded()  # what was in the way may have been mended just now
 
@@ -345,28 +352,13 @@ class Work:
     def _be_idle(self) -> None:
         if self._activity.doing != "idle":
             self._activity.now("idle")
-        idle_seconds = time.monotonic() - self._worked_at
-        is_quiet = idle_seconds >= QUIET_SECONDS and not self._snapshot_backoff.seconds_left()
-        if self._runs.has_unsaved and is_quiet:
-            self._write_snapshot()
-        unload_after = self._watch_options.idle_unload_seconds
-        if self._follower.is_warm and idle_seconds >= unload_after:
-            self._follower.unload()
-        if self._search.is_warm and self._search.seconds_idle() >= unload_after:
-            self._search.start_afresh()
-
-    def _write_snapshot(self) -> None:
-        """Write what is due; a failure makes the next start slower, and no picture wait."""
+        stop = RunStop(self._stop, on_look=self._on_alive)
+        self._interruptible = stop
         try:
-            self._follower.write_snapshot()
-        except (StoreError, OSError) as error:
-            self._snapshot_backoff.failed(error)
-            line = f"no snapshot was written: {error}; tried again later"
-            if self._activity.warn(line):
-                self._journal.warning(line, hint=getattr(error, "hint", ""))
-        else:
-            self._runs.has_unsaved = False
-            self._snapshot_backoff.succeeded()
+            if not self._requests.is_urgent():  # see `_own_run`
+                self._quiet.turn(stop)
+        finally:
+            self._interruptible = None
 
     def _failed(self, error: Exception) -> None:
         wait = self._backoff.failed(error)

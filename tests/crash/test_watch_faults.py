@@ -15,9 +15,9 @@ from crash.watched_command import add_drawing, files_in, found, wait_until
 
 from siglip_index.verify import verify
 from siglip_search.engine.indexing import IndexOptions
+from siglip_search.search.question import Question
 from siglip_search.service.daemon import Daemon, WatchOptions
 from siglip_search.service.journal import Journal
-from siglip_search.service.messages import Query
 from siglip_search.settings import Settings
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def test_a_full_disk_is_waited_for(pictures: Path, small_disk: SmallDisk) -> Non
             add_drawing(pictures, 12)
             wait_until(lambda: daemon.state().doing == "waiting")
             assert "no space is left" in str(daemon.state().why)
-            reply = daemon.query(Query("anything", top_k=50, min_probability=0.0))
+            reply = daemon.query(Question("anything", top_k=50, min_probability=0.0))
             assert len(reply.answer.hits) == 12
             small_disk.make_room()
             wait_until(lambda: daemon.state().embedded == 13 and daemon.state().doing == "idle")

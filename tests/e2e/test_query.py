@@ -47,7 +47,7 @@ def test_exit_status_is_greps(indexed_gallery: CommandLine) -> None:
     [
         (["   "], "no words"),
         (["?!"], "no words"),
-        ([], "Missing argument"),
+        ([], "Missing argument 'WORDS...'"),
         (["-n", "0", "dog"], "-n"),
         (["--min-probability", "2", "dog"], "--min-probability"),
         (["--json", "--csv", "dog"], "Choose one"),
@@ -158,15 +158,20 @@ NOT_FOR_A_QUERY = {
     "transformers",
     "siglip_search.ingest",
     "siglip_search.photos",
+    "siglip_search.search.filters",
+    "siglip_search.search.text_matches",
     "siglip_search.towers.vision",
 }
 
 
-def test_fresh_query_imports_only_what_it_needs(indexed_gallery: CommandLine) -> None:
-    script = """
+@pytest.mark.parametrize("form", [["--nl"], []])
+def test_fresh_query_imports_only_what_it_needs(
+    indexed_gallery: CommandLine, form: list[str]
+) -> None:
+    script = f"""
 import json, sys
 from siglip_search.cli import main
-sys.argv[1:] = ["query", "--nl", "--min-probability", "0", "dog"]
+sys.argv[1:] = ["query", *{form!r}, "--min-probability", "0", "dog"]
 try:
     main()
 finally:

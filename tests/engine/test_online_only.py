@@ -21,6 +21,7 @@ from siglip_search.photos import optional_formats
 from siglip_search.photos.decode import DecodeLimits
 from siglip_search.photos.decode_pool import DecodePool
 from siglip_search.photos.fingerprint import TryAgainError
+from siglip_search.photos.thumbnails import thumbnail, thumbnails
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,6 +96,18 @@ def test_known_picture_stays_when_it_goes_to_the_cloud(library: Library, picture
     assert (report.removed, report.changed, report.embedded) == (0, 0, 0)
     assert library.status().counts.online_only == 0
     assert [hit.path for hit in library.search("a dog", top_k=9, min_probability=0.0)] == before
+
+
+def test_no_thumbnail_downloads_it(pictures: Path) -> None:
+    send_to_cloud(pictures / "0.jpg")
+    blocks = (pictures / "0.jpg").stat().st_blocks
+    paths = [str(pictures / "0.jpg"), str(pictures / "1.jpg")]
+    placeholder, picture = thumbnails(paths, (64, 64))
+    assert placeholder is None
+    assert picture is not None
+    assert (pictures / "0.jpg").stat().st_blocks == blocks
+    with pytest.raises(TryAgainError, match="only the cloud has it"):
+        thumbnail(os.fsencode(paths[0]), (64, 64), DecodeLimits())
 
 
 def test_known_placeholder_under_a_new_name_is_moved(library: Library, pictures: Path) -> None:

@@ -12,11 +12,9 @@ import pytest
 
 from siglip_search.photos import cloud_placeholder, fingerprint
 from siglip_search.photos.cloud_placeholder import is_online_only, is_stub, name_behind_stub
-from siglip_search.photos.decode import DecodeLimits
 from siglip_search.photos.fingerprint import OnlineOnlyError, open_regular
 from siglip_search.photos.scan import ScanResult, ScanRules, scan
 from siglip_search.photos.sidecar import read_sidecar
-from siglip_search.photos.thumbnails import thumbnail
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -238,7 +236,5 @@ def test_nothing_else_opens_them(tmp_path: Path, in_the_cloud: set[str]) -> None
     with pytest.raises(OnlineOnlyError) as caught:
         open_regular(path)
     assert "--download-cloud" in caught.value.hint
-    with pytest.raises(OnlineOnlyError):
-        thumbnail(path, (64, 64), DecodeLimits())
     with pytest.raises(OnlineOnlyError):
         read_sidecar(os.fsencode(tmp_path / "a.xmp"))

@@ -15,17 +15,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 from click.testing import CliRunner
 from loop_drives import ext4_drive
+from PIL import Image
 
 from siglip_index import open_store
 from siglip_index.errors import DiskFullError
 from siglip_search import demo
 from siglip_search.cli import command_line
+from siglip_search.engine.chosen_model import model_called
 from siglip_search.engine.following import Follower
 from siglip_search.engine.indexing import IndexListener, IndexOptions
 from siglip_search.engine.library import Library
+from siglip_search.engine.tagging import TagChoice, tag_summary
 from siglip_search.errors import DaemonRunningError, SiglipSearchError
 from siglip_search.ingest.report import Committed, Failure
 from siglip_search.photos.settling import Settling
+from siglip_search.search.question import Question
+from siglip_search.search.vocabulary import Vocabulary
 from siglip_search.service.activity import Activity
 from siglip_search.service.client import connect
 from siglip_search.service.daemon import Daemon, WatchOptions
@@ -33,14 +38,15 @@ from siglip_search.service.job_runs import carry_out_job
 from siglip_search.service.jobs import HandedOver
 from siglip_search.service.journal import Journal
 from siglip_search.service.library_standing import LibraryStanding, Standing
-from siglip_search.service.messages import IndexJob, Query
+from siglip_search.service.messages import IndexJob
 from siglip_search.service.run_stop import RunStop
 from siglip_search.service.runs import Runs
 from siglip_search.settings import Settings, log_file
+from siglip_search.towers.text import TextTower
 from siglip_search.towers.vision import VisionTower
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -214,7 +220,7 @@ def test_without_room_it_pauses_and_still_answers(
     running.wait(running.is_doing("paused"))
     client = connect(tmp_path / "library")
     assert client is not None
-    reply = client.query(Query("anything", top_k=50, min_probability=0.0))
+    reply = client.query(Question("anything", top_k=50, min_probability=0.0))
     assert len(reply.answer.hits) == 12
     assert not any(hit.copies for hit in reply.answer.hits)
     assert "MB are free" in running.log()
@@ -353,7 +359,7 @@ def test_idle_models_leave_the_memory(
     running.wait(lambda: "caught up:" in running.log())
     client = connect(tmp_path / "library")
     assert client is not None
-    client.query(Query("anything"))
+    client.query(Question("anything"))
     assert running.daemon.state().towers_warm
     running.wait(lambda: not running.daemon.state().towers_warm)
     shutil.copy(sorted(demo.gallery_directory().rglob("*.jpg"))[50], pictures / "new.jpg")
@@ -408,6 +414,37 @@ def test_new_pictures_do_not_wait_for_the_rest_of_a_large_folder(
     ]
     assert lines[-3] == "looked at 1 place: 1 added"
     assert pictures_in(tmp_path / "library") == len({*many.iterdir()}) - 1 + 12
+
+
+def test_new_pictures_do_not_wait_for_labels(
+    run: Callable[..., Running], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("siglip_search.service.watcher_care.CARE_SECONDS", 0.1)
+    monkeypatch.setattr("siglip_search.service.working_thread.EMBEDDING_SECONDS", 0.1)
+    monkeypatch.setattr("siglip_search.service.working_thread.EMBEDDING_TIMES_SCANNING", 0.1)
+    embed = TextTower.embed
+
+    def slowly(self: TextTower, texts: Sequence[str]) -> NDArray[np.float32]:
+        time.sleep(0.05)
+        return embed(self, texts)
+
+    monkeypatch.setattr(TextTower, "embed", slowly)
+    with Library(Settings(library=tmp_path / "library", device="cpu"), model="demo") as library:
+        library.index([pictures])
+    labels = tuple(f"label {number}" for number in range(120))
+    choice = TagChoice(Vocabulary("labels.txt", labels, ("{}",)), "model", 0.001)
+    with open_store(tmp_path / "library", writable=True) as store, store.write() as writer:
+        writer.put_record("vocabulary", "tags", choice.to_json())
+    running = run(pictures)
+    running.wait(lambda: running.daemon.state().doing == "tagging")
+    Image.new("RGB", (64, 64), "teal").save(pictures / "new.png")
+    running.wait(lambda: "looked at 1 place: 1 added" in running.log())
+    assert "caught up in part" in running.log()
+    assert "caught up:" not in running.log()
+    running.wait(lambda: "caught up:" in running.log())
+    model = model_called("demo")
+    with open_store(tmp_path / "library", writable=False) as store:
+        assert not tag_summary(store, model.space_key, model).untagged
 
 
 def test_a_drive_that_comes_to_another_place_is_followed_there(

@@ -34,6 +34,7 @@ def test_each_event_comes_as_it_was_told() -> None:
             Committed((b"/caf\xe9 \xff", b"/b"), (Failure(b"/\xfe", "torn"),), embedded=2),
         ),
         ("on_pace", Decision(0, "low battery", 12.5)),
+        ("on_tagging", Progress(20, 317)),
     ]
     passed_on = listener_for(events.append)
     for name, fact in said:
