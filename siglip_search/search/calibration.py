@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, get_args
 import numpy as np
 
 from siglip_search.search.background import MIN_PICTURES
+from siglip_search.search.scoring import match_probability
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -113,7 +114,10 @@ class Calibration:
         rise = self.cut_slope * math.log(max(pictures, MIN_PICTURES) / self.pictures)
         if rise == 0.0:
             return self.cut
-        return 1 / (1 + (1 - self.cut) / self.cut * math.exp(-rise))
+        log_odds = math.log(self.cut) - math.log1p(-self.cut) + rise
+        moved = match_probability(log_odds, logit_scale=1.0, logit_bias=0.0)
+        # There and back again rounds; a cut that moved up must not lie below where it was.
+        return max(self.cut, moved) if rise > 0 else min(self.cut, moved)
 
     def probabilities(
         self, cosines: NDArray[np.floating], background: Background
