@@ -25,8 +25,8 @@ from siglip_search.engine.chosen_model import add_model
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-KILLS = 20
-PICTURES = 1500
+KILLS = 16
+PICTURES = 800
 
 
 @pytest.fixture(scope="module")
