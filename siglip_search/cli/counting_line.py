@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from siglip_search.cli.stage_line import stage_line
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -18,24 +20,6 @@ def counting_line(what: str, total: int, *, enabled: bool) -> Iterator[Callable[
         total: How many there are to do.
         enabled: Whether stderr is a terminal that somebody looks at.
     """
-    if not enabled:
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)
+    with stage_line(enabled=enabled) as show:
+        show(what, 0, total)
+        yield lambda done: show(what, done, total)
