@@ -25,7 +25,7 @@ from siglip_search.engine.chosen_model import add_model
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-KILLS = 16
+KILLS = 10
 PICTURES = 800
 
 

@@ -20,7 +20,7 @@ from siglip_index import open_store
 from siglip_index.verify import verify
 
 WRITER = Path(__file__).with_name("store_writer.py")
-RANDOM_KILLS = 20
+RANDOM_KILLS = 12
 FOREVER = 10**6
 
 
