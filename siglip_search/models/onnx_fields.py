@@ -80,6 +80,14 @@ class FieldReader:
         offset = begin - self._block_begin
         return self._block[offset : offset + stop - begin]
 
+    def text(self, field: Field) -> str:
+        """Return a field that holds text.
+
+        Raises:
+            UnicodeDecodeError: If it holds none, which is a ValueError.
+        """
+        return self.content(field.begin, field.stop).decode()
+
     def fields(self, begin: int, stop: int) -> Iterator[Field]:
         """Yield the fields of the message in [begin, stop).
 

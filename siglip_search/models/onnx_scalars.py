@@ -158,7 +158,7 @@ def _read_graph(reader: FieldReader) -> _Graph:
                     graph.numbers[name] = number
             elif part.number == onnx.GRAPH_OUTPUT:
                 for text in reader.messages(part.begin, part.stop, onnx.VALUE_INFO_NAME):
-                    graph.outputs.append(_text(reader, text))
+                    graph.outputs.append(reader.text(text))
     return graph
 
 
@@ -170,11 +170,11 @@ def _read_node(reader: FieldReader, node: onnx.Field) -> _Node:
         if part.kind != onnx.BYTES:
             continue
         if part.number == onnx.NODE_INPUT:
-            inputs.append(_text(reader, part))
+            inputs.append(reader.text(part))
         elif part.number == onnx.NODE_OUTPUT:
-            outputs.append(_text(reader, part))
+            outputs.append(reader.text(part))
         elif part.number == onnx.NODE_OP_TYPE:
-            kind = _text(reader, part)
+            kind = reader.text(part)
         elif part.number == onnx.NODE_ATTRIBUTE:
             value = _read_attribute(reader, part, value)
     return _Node(kind, tuple(inputs), tuple(outputs), value)
@@ -198,7 +198,7 @@ def _read_tensor(reader: FieldReader, tensor: onnx.Field) -> tuple[str, float | 
     for part in reader.fields(tensor.begin, tensor.stop):
         small = part.stop - part.begin <= 8
         if part.number == onnx.TENSOR_NAME and part.kind == onnx.BYTES:
-            name = _text(reader, part)
+            name = reader.text(part)
         elif part.number == onnx.TENSOR_DATA_TYPE:
             data_type = reader.varint(part.begin)[0]
         elif (
@@ -211,10 +211,6 @@ def _read_tensor(reader: FieldReader, tensor: onnx.Field) -> tuple[str, float | 
     if layout is None or len(raw) != struct.calcsize(layout):
         return name, None
     return name, float(struct.unpack(layout, raw)[0])
-
-
-def _text(reader: FieldReader, part: onnx.Field) -> str:
-    return reader.content(part.begin, part.stop).decode()
 
 
 def _not_onnx(where: str) -> ModelError:

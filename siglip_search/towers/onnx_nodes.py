@@ -139,11 +139,11 @@ def _read_node(reader: FieldReader, node: Field) -> Node | None:
         if part.kind != onnx.BYTES:
             continue
         if part.number == onnx.NODE_INPUT:
-            inputs.append(_text(reader, part))
+            inputs.append(reader.text(part))
         elif part.number == onnx.NODE_OUTPUT:
-            outputs.append(_text(reader, part))
+            outputs.append(reader.text(part))
         elif part.number == onnx.NODE_OP_TYPE:
-            operator = _text(reader, part)
+            operator = reader.text(part)
         elif part.number == onnx.NODE_ATTRIBUTE and any(
             inner.number in _ATTRIBUTE_BRANCHES and inner.kind == onnx.BYTES
             for inner in reader.fields(part.begin, part.stop)
@@ -154,9 +154,5 @@ def _read_node(reader: FieldReader, node: Field) -> Node | None:
 
 def _name(reader: FieldReader, message: Field, number: int) -> str:
     for part in reader.messages(message.begin, message.stop, number):
-        return _text(reader, part)
+        return reader.text(part)
     return ""
-
-
-def _text(reader: FieldReader, part: Field) -> str:
-    return reader.content(part.begin, part.stop).decode()
