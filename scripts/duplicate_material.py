@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import random
 from typing import TYPE_CHECKING, Final
 
@@ -127,6 +128,29 @@ def _line(words: random.Random) -> str:
     return " ".join(some)[:36]
 
 
+def form(seed: int, number: str, side: int = 1600) -> Image.Image:
+    """Return a page of print with a number at its head.
+
+    Args:
+        seed: Of the print.
+        number: What makes it another form.
+        side: Height in pixels.
+    """
+    words = random.Random(seed)
+    width = round(side / math.sqrt(2))
+    page = Image.new("RGB", (width, side), (252, 251, 247))
+    pen, line = ImageDraw.Draw(page), side // 40
+    font = ImageFont.load_default(size=round(line * 0.6))
+    head = ImageFont.load_default(size=line)
+    pen.text((2 * line, 2 * line), "ELECTRICITY SUPPLY", font=head, fill=(20, 40, 90))
+    pen.text((2 * line, 4 * line), f"Invoice no. {number}", font=font, fill=(30, 30, 30))
+    for row in range(6, 36):
+        pen.text((2 * line, row * line), _line(words), font=font, fill=(30, 30, 30))
+        price = f"{words.randint(1, 99)}.{words.randint(10, 99)}"
+        pen.text((width - 5 * line, row * line), price, font=font, fill=(30, 30, 30))
+    return page
+
+
 def face(seed: int, width: int) -> Image.Image:
     """Return a drawn face of some skin, hair, eyes and mouth."""
     look = random.Random(seed)
@@ -195,11 +219,13 @@ def look_alikes(
     for number in range(screens):
         screen = conversation(1000 + number)
         yield "one message differs", screen, with_another_message(screen, number)
-    for share in (0.2, 0.12):
+    for number in range(screens):
+        yield "a form's number differs", form(number, "2026-004711"), form(number, "2026-004717")
+    for share in (0.2, 0.12, 0.05):
         for number, scene in enumerate(scenes):
             frames = burst_frames(scene, seed + number, share)
             yield f"another face, {share:.0%} wide", *frames
-    for share in (0.15, 0.08):
+    for share in (0.15, 0.08, 0.04):
         for number, scene in enumerate(scenes):
             yield (
                 f"somebody {share:.0%} wide came",

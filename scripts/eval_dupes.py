@@ -7,7 +7,8 @@ of them that are alike already are named, to be judged by eye, and left out. All
 their edits and with the look-alikes of `duplicate_material.py`, none of which is a copy. Then, for
 each kind of edit, `dupes` looks at the originals and that edit of each: what counts is whether a
 picture and its edit come into one group, and whether strangers do. For each kind of look-alikes it
-looks at these: every pair in one group is a mistake. Everything is seeded.
+looks at these: every pair in one group is a mistake, and a worse one where a plan would move one of
+the two. Everything is seeded.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from PIL import Image, ImageStat
 from siglip_index import open_store
 from siglip_index.records import Where
 from siglip_search import demo
+from siglip_search.engine.closer_look import doubtful_copies
+from siglip_search.engine.duplicate_plan import plan_moves
 from siglip_search.engine.duplicates import DuplicateOptions, find_duplicates
 from siglip_search.engine.indexing import available_cores
 from siglip_search.engine.library import Library
@@ -37,6 +40,8 @@ from siglip_search.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from siglip_search.engine.duplicates import DuplicateGroup, DuplicateReport
 
 _LONGEST_SIDE = 800
 _SHORTEST_SIDE = 150
@@ -53,6 +58,7 @@ class Row:
         usual: So many came into one group.
         thorough: Likewise, with `--thorough`.
         strangers: Pairs of different origin that came into one group, in either way.
+        moved: Pairs of which a plan would move one, with `--thorough`.
     """
 
     kind: str
@@ -60,6 +66,7 @@ class Row:
     usual: int
     thorough: int
     strangers: int
+    moved: int
 
 
 class Indexed:
@@ -101,25 +108,21 @@ class Indexed:
             seen.add(self._ids[name])
         return found
 
-    def groups(self, names: Iterable[str], *, thorough: bool) -> list[list[str]]:
-        """Return the groups of edited copies that are found among these pictures, by name."""
-        named = {self._ids[name]: name for name in names}
+    def report(self, names: Iterable[str], *, thorough: bool) -> DuplicateReport:
+        """Return what is found of edited copies among these pictures."""
         active = self._store.active_space()
         assert active is not None
-        report = find_duplicates(
+        return find_duplicates(
             self._store,
             active.key,
             DuplicateOptions(
                 kinds=("near",),
-                where=Where(photo_ids=frozenset(named)),
+                where=Where(photo_ids=frozenset(self._ids[name] for name in names)),
                 thorough=thorough,
                 jobs=available_cores(),
                 cache=self._cache,
             ),
         )
-        return [
-            [named[member.picture.photo_id] for member in group.members] for group in report.groups
-        ]
 
 
 def main() -> None:
@@ -162,23 +165,25 @@ def evaluated(
         try:
             double = indexed.twins(firsts)
             # Again and again: who is like one that was left out may be like another that was not.
-            while groups := indexed.groups(set(firsts) - double, thorough=True):
-                for group in groups:
+            while groups := indexed.report(set(firsts) - double, thorough=True).groups:
+                for group in map(_names, groups):
                     shown = ", ".join(pictures[firsts.index(one)][0] for one in group)
                     print(f"alike already: {shown}")
                     double.update(group[1:])
             print(f"\n{name}: {len(firsts) - len(double)} originals\n")
-            print("| edit | found | found, thorough | strangers |\n| --- | --- | --- | --- |")
+            print("| edit | found | found, thorough | moved | strangers |")
+            print("| --- | --- | --- | --- | --- |")
             for kind, edits in kinds.items():
                 row = measured(indexed, kind, [pair for pair in edits if pair[0] not in double])
                 usual, thorough = row.usual / row.pairs, row.thorough / row.pairs
-                print(f"| {kind} | {usual:.0%} | {thorough:.0%} | {row.strangers} |", flush=True)
+                moved = f"{row.moved / row.pairs:.0%} | {row.strangers}"
+                print(f"| {kind} | {usual:.0%} | {thorough:.0%} | {moved} |", flush=True)
                 yield "edit", row
-            print("\n| look-alike | pairs | taken for copies | thorough | others |")
-            print("| --- | --- | --- | --- | --- |")
+            print("\n| look-alike | pairs | taken for copies | thorough | moved | others |")
+            print("| --- | --- | --- | --- | --- | --- |")
             for kind, names in alike.items():
                 row = measured(indexed, kind, names)
-                taken = f"{row.usual} | {row.thorough} | {row.strangers}"
+                taken = f"{row.usual} | {row.thorough} | {row.moved} | {row.strangers}"
                 print(f"| {kind} | {row.pairs} | {taken} |", flush=True)
                 yield "look-alike", row
         finally:
@@ -188,7 +193,8 @@ def evaluated(
 def measured(indexed: Indexed, kind: str, pairs: Sequence[tuple[str, str]]) -> Row:
     """Return how many of the pairs came into one group, and how many others did."""
     names = [name for pair in pairs for name in pair]
-    usual, thorough = (_pairs(indexed.groups(names, thorough=way)) for way in (False, True))
+    reports = [indexed.report(names, thorough=way) for way in (False, True)]
+    usual, thorough = (_pairs(map(_names, report.groups)) for report in reports)
     meant = {frozenset(pair) for pair in pairs}
     return Row(
         kind,
@@ -196,6 +202,7 @@ def measured(indexed: Indexed, kind: str, pairs: Sequence[tuple[str, str]]) -> R
         len(meant & usual),
         len(meant & thorough),
         len((usual | thorough) - meant),
+        len(meant & _pairs(_moved(reports[1].groups))),
     )
 
 
@@ -216,6 +223,25 @@ def originals(folder: Path, most: int) -> list[tuple[str, Image.Image]]:
     return found
 
 
+def _names(group: DuplicateGroup) -> list[str]:
+    return [_name(member.picture.files[0].path) for member in group.members]
+
+
+def _name(path: bytes) -> str:
+    return Path(os.fsdecode(path)).stem
+
+
+def _moved(groups: Sequence[DuplicateGroup]) -> Iterator[tuple[str, str]]:
+    """Yield the picture that a plan would keep with each that it would move for it."""
+    doubtful = doubtful_copies(groups, limits=DecodeLimits(), jobs=available_cores())
+    best = ""
+    for row in plan_moves(groups, doubtful):
+        if row.action == "keep":
+            best = _name(row.path)
+        elif row.action == "move":
+            yield best, _name(row.path)
+
+
 def _pairs(groups: Iterable[Sequence[str]]) -> set[frozenset[str]]:
     return {
         frozenset((first, second))
@@ -233,10 +259,14 @@ def write_csv(path: Path, rows: Iterable[tuple[str, str, Row]]) -> None:
     """Write the tables as one."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["set", "what", "kind", "pairs", "usual", "thorough", "strangers"])
+        heading = ["set", "what", "kind", "pairs", "usual", "thorough", "moved", "strangers"]
+        writer.writerow(heading)
         for name, what, row in rows:
             writer.writerow(
-                [name, what, row.kind, row.pairs, row.usual, row.thorough, row.strangers]
+                [
+                    *(name, what, row.kind, row.pairs),
+                    *(row.usual, row.thorough, row.moved, row.strangers),
+                ]
             )
 
 

@@ -82,16 +82,25 @@ def cleanup() -> Iterator[Callable[[Callable[[], object]], None]]:
         yield stack.callback
 
 
-@pytest.fixture(scope="session")
-def random_tower() -> ModuleType:
-    name = "random_tower"
+def _script(name: str) -> ModuleType:
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / "random_tower.py")
+        spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
         assert spec is not None
         assert spec.loader is not None
         sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[name])
     return sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def random_tower() -> ModuleType:
+    return _script("random_tower")
+
+
+@pytest.fixture(scope="session")
+def duplicate_material() -> ModuleType:
+    """Edits and look-alikes of pictures, as `scripts/eval_dupes.py` judges them."""
+    return _script("duplicate_material")
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ from siglip_search.cli.filter_options import chosen_filter, filter_options
 from siglip_search.cli.sectioned_command import SectionedCommand
 from siglip_search.cli.stage_line import stage_line
 from siglip_search.cli.termination import tidied_up_on_termination
+from siglip_search.engine.closer_look import doubtful_copies
 from siglip_search.engine.duplicate_plan import plan_moves
 from siglip_search.engine.duplicates import (
     READ_ALL_UP_TO,
@@ -36,6 +37,8 @@ from siglip_search.photos.decode import DecodeLimits
 from siglip_search.search.exposures import BURST_GAP_SECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from siglip_index.local_store import LocalStore
     from siglip_index.records import Where
     from siglip_search.cli.filter_options import Filter
@@ -93,9 +96,9 @@ def dupes(
 
     Three kinds of groups: files with the same bytes; pictures that show the same photograph, one of
     them resized, recompressed, cropped, turned or filtered; and bursts, whose frames are no copies.
-    Another face or another line of text makes another picture, as far as a thumbnail shows it.
-    Nothing is moved or deleted, with --plan neither. Exit status: 0 when something was found, 1
-    when nothing was, 2 on an error.
+    Another face or another line of text makes another picture, as far as a thumbnail shows it;
+    --plan looks closer. Nothing is moved or deleted, with --plan neither. Exit status: 0 when
+    something was found, 1 when nothing was, 2 on an error.
 
     \b
       siglip-search dupes
@@ -109,11 +112,28 @@ def dupes(
         raise click.UsageError("--paths and -0 are for --plan.")
     settings = chosen_settings()
     chosen = chosen_filter(context)
-    with open_store(settings.library, writable=False) as store:
-        report = _found(store, settings, chosen, kinds, thorough=thorough, burst_gap=burst_gap)
+    with (
+        tidied_up_on_termination(),
+        stage_line(enabled=sys.stderr.isatty()) as line,
+        open_store(settings.library, writable=False) as store,
+    ):
+        options = DuplicateOptions(
+            kinds=kinds or get_args(DuplicateKind),
+            where=_where(store, chosen),
+            thorough=thorough,
+            burst_gap_seconds=burst_gap,
+            limits=DecodeLimits(
+                max_pixels=settings.max_pixels,
+                max_seconds=settings.max_seconds,
+                download_cloud=settings.download_cloud,
+            ),
+            jobs=settings.jobs or available_cores(),
+        )
+        report = find_duplicates(store, _space_key(store, settings), options, on_progress=line)
+        doubtful = _doubtful(report, options, line) if plan else {}
     _say_what_is_missing(report)
     if plan:
-        rows = plan_moves(report.groups)
+        rows = plan_moves(report.groups, doubtful)
         print_plan(rows, paths=paths, null=null, as_json=as_json, as_csv=as_csv)
         moved = [row for row in rows if row.action == "move"]
         if not moved:
@@ -125,35 +145,25 @@ def dupes(
     context.exit(EXIT_MATCH if report.groups else EXIT_NO_MATCH)
 
 
-def _found(
-    store: LocalStore,
-    settings: Settings,
-    chosen: Filter,
-    kinds: tuple[DuplicateKind, ...],
-    *,
-    thorough: bool | None,
-    burst_gap: float,
-) -> DuplicateReport:
+def _space_key(store: LocalStore, settings: Settings) -> str:
     active = store.active_space()
     if active is None:
         raise LibraryMissingError(
             f"there is no picture in the library {settings.library} yet",
             hint="Index a folder first: siglip-search index ~/Pictures",
         )
-    options = DuplicateOptions(
-        kinds=kinds or get_args(DuplicateKind),
-        where=_where(store, chosen),
-        thorough=thorough,
-        burst_gap_seconds=burst_gap,
-        limits=DecodeLimits(
-            max_pixels=settings.max_pixels,
-            max_seconds=settings.max_seconds,
-            download_cloud=settings.download_cloud,
-        ),
-        jobs=settings.jobs or available_cores(),
+    return active.key
+
+
+def _doubtful(
+    report: DuplicateReport, options: DuplicateOptions, line: Callable[[str, int, int], None]
+) -> dict[int, str]:
+    return doubtful_copies(
+        report.groups,
+        limits=options.limits,
+        jobs=options.jobs,
+        on_progress=lambda done, total: line("looking closer", done, total),
     )
-    with tidied_up_on_termination(), stage_line(enabled=sys.stderr.isatty()) as line:
-        return find_duplicates(store, active.key, options, on_progress=line)
 
 
 def _where(store: LocalStore, chosen: Filter) -> Where:

@@ -12,6 +12,8 @@ from siglip_search.cli.console import (
     device_option,
     library_option,
     model_option,
+    say,
+    shown,
 )
 from siglip_search.cli.filter_options import filter_options
 from siglip_search.cli.output_options import Form, chosen_output, output_options
@@ -93,7 +95,26 @@ def query(
     if explaining is not None and answer.hits:
         with chosen_library(model=model, device=device) as library:
             explanations = explained(library, asked.question, answer, explaining)
-    context.exit(show_answer(answer, asked.text, output, notice=notice, explanations=explanations))
+    status = show_answer(answer, asked.text, output, notice=notice, explanations=explanations)
+    if answer.is_filtered_out:
+        _say_what_is_not_indexed(asked.question.where.under)
+    context.exit(status)
+
+
+def _say_what_is_not_indexed(under: tuple[bytes, ...]) -> None:
+    """Say so where the folders asked for have nothing to do with those that are indexed."""
+    from siglip_index import open_store
+    from siglip_index.locations import relative_to
+
+    with open_store(chosen_settings().library, writable=False) as store:
+        roots = [root.path for root in store.roots()]
+    related = any(
+        relative_to(folder, root) is not None or relative_to(root, folder) is not None
+        for folder in under
+        for root in roots
+    )
+    if under and not related:
+        say(f"{shown(under[0])} is in no indexed folder: siglip-search roots list names them")
 
 
 def _saved_question(context: click.Context, name: str) -> Asked:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
 from siglip_search.photos.cloud_placeholder import is_online_only
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from siglip_index.records import CompanionKind
     from siglip_search.engine.duplicate_files import PictureFile
@@ -43,7 +44,9 @@ class PlanRow:
     size_bytes: int = 0
 
 
-def plan_moves(groups: Iterable[DuplicateGroup]) -> list[PlanRow]:
+def plan_moves(
+    groups: Iterable[DuplicateGroup], doubtful: Mapping[int, str] = MappingProxyType({})
+) -> list[PlanRow]:
     """Return what would be kept and moved, group by group; bursts are left alone.
 
     Moved is only what adds nothing to the one that is kept: the same bytes, or the same photograph
@@ -55,17 +58,18 @@ def plan_moves(groups: Iterable[DuplicateGroup]) -> list[PlanRow]:
 
     Args:
         groups: As `find_duplicates` reports them.
+        doubtful: By photo id, why a picture had better stay, as `doubtful_copies` found it.
     """
     rows: list[PlanRow] = []
     for number, group in enumerate(groups, start=1):
         if group.kind != "burst":
-            rows += _planned(number, group)
+            rows += _planned(number, group, doubtful)
     return rows
 
 
-def _planned(number: int, group: DuplicateGroup) -> list[PlanRow]:
+def _planned(number: int, group: DuplicateGroup, doubtful: Mapping[int, str]) -> list[PlanRow]:
     files = [
-        (file, member.likeness, "the same bytes" if place else "shows the same")
+        (file, member, "the same bytes" if place else "shows the same")
         for member in group.members
         for place, file in enumerate(member.picture.files)
     ]
@@ -77,7 +81,8 @@ def _planned(number: int, group: DuplicateGroup) -> list[PlanRow]:
     kept = [best]
     rows = [PlanRow("keep", best.path, "the best", number, _size(best.path))]
     other_kind_kept = False
-    for file, like, reason in files[1:]:
+    for file, member, reason in files[1:]:
+        like, doubt = member.likeness, doubtful.get(member.picture.photo_id)
         wrong = _what_is_wrong(file)
         if wrong is None and any(_are_one_file(file, other) for other in kept):
             wrong = "is another name of a file that is kept"
@@ -90,6 +95,8 @@ def _planned(number: int, group: DuplicateGroup) -> list[PlanRow]:
             rows.append(PlanRow("keep", file.path, why, number, _size(file.path)))
         elif like is not None and not like.second_adds_nothing:
             rows.append(PlanRow("skip", file.path, _LOOK_FIRST, number))
+        elif doubt is not None:
+            rows.append(PlanRow("skip", file.path, doubt, number))
         elif own := _own_companions(file, best):
             rows.append(PlanRow("skip", file.path, f"has {own} of its own", number))
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -10,10 +11,10 @@ from siglip_search.engine.machine_state import available_memory
 from siglip_search.engine.memory_share import share_memory
 from siglip_search.errors import UnreadablePictureError
 from siglip_search.photos.decode_pool import DecodePool
-from siglip_search.search.near_duplicates import MIN_DECODED_SIDE, Thumbnail, Thumbnailer
+from siglip_search.search.near_duplicates import Thumbnail, Thumbnailer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
     from concurrent.futures import Future
 
     from siglip_search.engine.duplicate_files import KnownPicture
@@ -55,44 +56,55 @@ def make_thumbnails(
     failures: dict[int, str] = {}
     if not missing:
         return failures
-    share = share_memory(min(jobs, len(missing)), available_memory(), limits)
-    pool = DecodePool(
-        Thumbnailer(),
-        workers=share.decode_workers,
-        limits=replace(limits, shared_memory_bytes=share.shared_bytes),
-        min_side=MIN_DECODED_SIDE,
-    )
     made: list[tuple[bytes, bytes]] = []
-    try:
-        outcomes = _read(missing, pool, ahead=2 * share.decode_workers)
-        for done, (picture, outcome) in enumerate(outcomes, start=1):
-            if isinstance(outcome, str):
-                failures[picture.photo_id] = outcome
-            else:
-                made.append((picture.content_hash, outcome))
-            if len(made) >= _KEPT_AT_A_TIME:
-                cache.put(made)
-                made = []
-            on_progress(done, len(missing))
-    finally:
+    with closing(read_thumbnails(missing, Thumbnailer(), limits=limits, jobs=jobs)) as outcomes:
         try:
+            for done, (picture, outcome) in enumerate(outcomes, start=1):
+                if isinstance(outcome, str):
+                    failures[picture.photo_id] = outcome
+                else:
+                    made.append((picture.content_hash, outcome))
+                if len(made) >= _KEPT_AT_A_TIME:
+                    cache.put(made)
+                    made = []
+                on_progress(done, len(missing))
+        finally:
             # Whoever interrupts keeps what was read.
             cache.put(made)
-        finally:
-            pool.close(cancel=True)
     return failures
 
 
-def _read(
-    pictures: Iterable[KnownPicture], pool: DecodePool, *, ahead: int
-) -> Iterator[tuple[KnownPicture, bytes | str]]:
+def read_thumbnails(
+    pictures: Sequence[KnownPicture], thumbnailer: Thumbnailer, *, limits: DecodeLimits, jobs: int
+) -> Generator[tuple[KnownPicture, bytes | str]]:
+    """Yield each picture, in their order, with its thumbnail, or else why there is none.
+
+    Args:
+        pictures: Those that are read.
+        thumbnailer: Makes the thumbnails.
+        limits: What one picture may cost.
+        jobs: Pictures read at a time, >= 1.
+
+    Raises:
+        WorkerError: The decoding processes cannot be started.
+    """
+    share = share_memory(min(jobs, len(pictures)), available_memory(), limits)
+    pool = DecodePool(
+        thumbnailer,
+        workers=share.decode_workers,
+        limits=replace(limits, shared_memory_bytes=share.shared_bytes),
+        min_side=thumbnailer.min_decoded_side,
+    )
     waiting: deque[tuple[KnownPicture, Future[PreparedPicture]]] = deque()
-    for picture in pictures:
-        waiting.append((picture, pool.decode(picture.files[0].path)))
-        if len(waiting) > ahead:
+    try:
+        for picture in pictures:
+            waiting.append((picture, pool.decode(picture.files[0].path)))
+            if len(waiting) > 2 * share.decode_workers:
+                yield _outcome(pool, *waiting.popleft())
+        while waiting:
             yield _outcome(pool, *waiting.popleft())
-    while waiting:
-        yield _outcome(pool, *waiting.popleft())
+    finally:
+        pool.close(cancel=True)
 
 
 def _outcome(

@@ -26,7 +26,6 @@ from siglip_search.search.perceptual_hash import (
 from siglip_search.search.picture_registration import (
     SAME_POSE,
     inverse,
-    local_mean,
     overlaid,
     pyramid,
     register,
@@ -34,6 +33,7 @@ from siglip_search.search.picture_registration import (
     smoothed,
 )
 from siglip_search.search.tone_match import colour_error, filtered, luma
+from siglip_search.search.window_likeness import least_likeness, whole_windows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
     from siglip_search.search.picture_registration import Plane, Pose
 
 THUMBNAIL_SIDE: Final = 128
-MIN_DECODED_SIDE: Final = 2 * THUMBNAIL_SIDE
-"""To which a JPEG may be reduced while it is decoded: the thumbnail is then no other."""
-
 _JPEG_QUALITY: Final = 92
 
 _MAX_HASH_DISTANCE: Final = 18
@@ -58,13 +55,6 @@ _LEAST_RESEMBLANCE: Final = 0.6
 """Of coarse planes; below it pictures cannot be the same as they lie."""
 _LEAST_CONTRAST: Final = 8.0
 """Standard deviation in grey levels; below it (fog, a black frame) nothing tells pictures apart."""
-_WINDOW_RADIUS: Final = 5
-_NOISE: Final = 5.0
-_GRAIN: Final = 2.0
-"""Standard deviations in grey levels at the common contrast: where less than `_NOISE` is to be seen
-nothing counts for much, and differences below `_GRAIN` are the compression's."""
-_SHIFT_PX: Final = 0.4
-"""So far an edge may be off, in pixels of the thumbnail."""
 MIN_LIKENESS: Final = 0.9
 _STRICT_LIKENESS: Final = 0.95
 WHOLE: Final = 0.96
@@ -75,8 +65,6 @@ _COLOUR_ERROR: Final = 9.5
 _FILTERED_COLOUR_ERROR: Final = 18.0
 """In levels of 255, see `colour_error`."""
 _LEAST_COMMON: Final = 0.5
-_COMMON_CONTRAST: Final = 50.0
-_MOST_AMPLIFIED: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +93,24 @@ class Likeness:
 
 
 class Thumbnailer:
-    """Makes what is compared of an upright picture; cheap to send to another process."""
+    """Makes what is compared of an upright picture; cheap to send to another process.
+
+    Args:
+        side: Of the thumbnail, in pixels.
+
+    Attributes:
+        min_decoded_side: To which a JPEG may be reduced in pixels while it is decoded: the
+            thumbnail is then no other.
+    """
+
+    def __init__(self, side: int = THUMBNAIL_SIDE) -> None:
+        self._side = side
+        self.min_decoded_side = 2 * side
 
     def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Return a JPEG of 128 x 128 pixels, whatever the aspect ratio: some 4 to 8 kB."""
-        small = image.convert("RGB").resize(
-            (THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS
-        )
+        """Return a JPEG of side x side pixels, whatever the aspect ratio: of 128, 4 to 8 kB."""
+        size = (self._side, self._side)
+        small = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
         file = io.BytesIO()
         small.save(file, "JPEG", quality=_JPEG_QUALITY)
         return np.frombuffer(file.getvalue(), dtype=np.uint8)
@@ -248,14 +247,24 @@ def _compared(first: _View, second: _View, pose: Pose) -> _Compared | None:
     share_of_second = share * abs(float(np.linalg.det(pose[:, :2])))
     if max(share, share_of_second) < WHOLE or min(share, share_of_second) < _LEAST_COMMON:
         return None
-    # Windows wholly inside: at the rim, half of one would be compared with nothing.
-    places = local_mean(inside.astype(np.float32), _WINDOW_RADIUS) > 0.999
+    places = whole_windows(inside)
     if not places.any():
         return None
-    ways = [(first.colours, overlay.values), (overlay.values, first.colours)]
-    # A filter can lose colours, and what is very bright or dark: the picture that lost them is told
-    # from the other, never the other way round.
-    score = max(_least_likeness(one, other, inside, places) for one, other in ways)
+    # Most edits are no filters; and of what is nearly all white none can be found.
+    score = least_likeness(luma(first.colours), luma(overlay.values), inside, places)
+    if score < _STRICT_LIKENESS:
+        # A filter can lose colours, and what is very bright or dark: the picture that lost them is
+        # told from the other, never the other way round.
+        score = max(
+            score,
+            *(
+                least_likeness(luma(filtered(one, other, inside)), luma(other), inside, places)
+                for one, other in (
+                    (first.colours, overlay.values),
+                    (overlay.values, first.colours),
+                )
+            ),
+        )
     recoloured = float(np.abs(first.colours - overlay.values)[inside].mean())
     if score >= MIN_LIKENESS:
         # A filter bends colours more than a tint can say; where there is none they must fit well.
@@ -263,34 +272,3 @@ def _compared(first: _View, second: _View, pose: Pose) -> _Compared | None:
         if colour_error(first.colours, overlay.values, inside) > most:
             return None
     return _Compared(min(score, 1.0), min(share, 1.0), min(share_of_second, 1.0), recoloured)
-
-
-def _least_likeness(
-    one: NDArray[np.float32],
-    other: NDArray[np.float32],
-    inside: NDArray[np.bool_],
-    places: NDArray[np.bool_],
-) -> float:
-    """Return how like the least like window is: 1 - (what differs) / (what is there)."""
-    told, seen = luma(filtered(one, other, inside)), luma(other)
-    scale = min(_COMMON_CONTRAST / max(float(seen[inside].std()), 1.0), _MOST_AMPLIFIED)
-    told, seen = told * scale, seen * scale
-    difference = told - seen
-    allowed = _SHIFT_PX * np.maximum(_steepness(told), _steepness(seen))
-    difference = np.sign(difference) * np.maximum(0.0, np.abs(difference) - allowed)
-    differing = np.maximum(0.0, _local_variance(difference) - _GRAIN**2)
-    there = _local_variance(told) + _local_variance(seen)
-    windows = 1.0 - differing / (there + _NOISE**2)
-    return float(windows[places].min())
-
-
-def _steepness(plane: Plane) -> Plane:
-    down, across = np.gradient(plane)
-    steepness: Plane = np.hypot(down, across)
-    return steepness
-
-
-def _local_variance(plane: Plane) -> Plane:
-    mean = local_mean(plane, _WINDOW_RADIUS)
-    variance: Plane = np.maximum(0.0, local_mean(plane * plane, _WINDOW_RADIUS) - mean * mean)
-    return variance

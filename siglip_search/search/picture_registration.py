@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 SAME_POSE: Final = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 _COARSEST: Final = 32
-_ITERATIONS: Final = (12, 8, 4)
-"""From the coarsest plane on; the finest has least left to do."""
+_ITERATIONS: Final = (12, 8, 4, 3, 3)
+"""From the coarsest plane on, up to 512 pixels; the finest has least left to do."""
 _START_SCALES: Final = (1.0, 0.9, 1.1)
 """A crop of a tenth from each side is 0.8 or 1.25: from 0.9 and 1.1 the descent reaches them."""
 _GOOD_START: Final = 0.97

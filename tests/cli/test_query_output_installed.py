@@ -71,6 +71,17 @@ def test_everything_at_once(cli: CommandLine, pictures: Path, tmp_path: Path) ->
     assert len(os.listdir(pictures)) == 6
 
 
+def test_folder_that_is_not_indexed_is_named(
+    cli: CommandLine, pictures: Path, tmp_path: Path
+) -> None:
+    elsewhere = cli("query", "--under", str(tmp_path / "typo"), "a dog", expect=1).stderr
+    assert "no picture meets the filters" in elsewhere
+    assert f"{tmp_path / 'typo'} is in no indexed folder" in elsewhere
+    for known in (pictures, pictures / "2019", pictures.parent):
+        found = cli("query", "--under", str(known), "--after", "2100", "a dog", expect=1)
+        assert "no indexed folder" not in found.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [

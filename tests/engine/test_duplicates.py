@@ -15,16 +15,19 @@ from PIL import Image
 from siglip_index import open_store
 from siglip_index.records import Companion, Fingerprint, Where
 from siglip_search import demo
+from siglip_search.engine.closer_look import doubtful_copies
 from siglip_search.engine.duplicate_files import PictureFile, quality_rank
 from siglip_search.engine.duplicate_plan import plan_moves
 from siglip_search.engine.duplicates import DuplicateOptions, find_duplicates
 from siglip_search.engine.library import Library
 from siglip_search.engine.thumbnail_cache import ThumbnailCache
+from siglip_search.photos.decode import DecodeLimits
 from siglip_search.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from types import ModuleType
 
     from siglip_index.local_store import LocalStore
     from siglip_index.records import CompanionKind
@@ -241,6 +244,37 @@ def test_a_plan_moves_nothing_that_is_not_as_it_was_indexed(pictures: Path) -> N
             assert plan[name][0] == "skip", plan[name]
         (pictures / "whole.jpg").unlink()
         assert {action for action, _ in planned(report).values()} == {"skip"}
+
+
+def test_plan_moves_no_form_with_another_number(
+    duplicate_material: ModuleType, pictures: Path
+) -> None:
+    form = duplicate_material.form(1, "2026-004711")
+    save(form, pictures / "form.jpg", quality=97)
+    save(form.resize((800, 1131)), pictures / "smaller form.jpg")
+    save(duplicate_material.form(1, "2026-004717"), pictures / "other form.jpg")
+    with indexed(pictures) as store:
+        report = found(store, pictures)
+        assert named(report) == [("near", ["form.jpg", "other form.jpg", "smaller form.jpg"])]
+        steps: list[tuple[int, int]] = []
+        doubtful = doubtful_copies(
+            report.groups,
+            limits=DecodeLimits(),
+            jobs=1,
+            on_progress=lambda done, total: steps.append((done, total)),
+        )
+        assert steps == [(1, 3), (2, 3), (3, 3)]
+        rows = {os.path.basename(row.path): row for row in plan_moves(report.groups, doubtful)}
+        assert {name: row.action for name, row in rows.items()} == {
+            b"form.jpg": "keep",
+            b"other form.jpg": "skip",
+            b"smaller form.jpg": "move",
+        }
+        assert rows[b"other form.jpg"].reason == "differs in small things: look first"
+        (pictures / "form.jpg").write_bytes(b"no picture any more")
+        doubtful = doubtful_copies(report.groups, limits=DecodeLimits(), jobs=1)
+        assert len(doubtful) == 2
+        assert all("the one to keep cannot be compared" in why for why in doubtful.values())
 
 
 def test_another_name_of_the_same_file_is_not_moved(pictures: Path) -> None:

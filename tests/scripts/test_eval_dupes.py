@@ -96,6 +96,6 @@ def test_material_is_the_same_each_time_and_look_alikes_differ(
         assert one.tobytes() == again.tobytes()
         same_size = other.resize(one.size)
         assert ImageChops.difference(one, same_size).getbbox() is not None
-    assert len(kinds) == 6
+    assert len(kinds) == 9
     for name, edit in material.EDITS.items():
         assert edit(drawings[0]).mode == "RGB", name

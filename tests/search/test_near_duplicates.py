@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,9 +12,9 @@ from siglip_search import demo
 from siglip_search.search.near_duplicates import Thumbnail, Thumbnailer, likeness
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import ModuleType
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 GALLERY = demo.gallery_directory()
 PICTURES = ("IMG_0685.jpg", "DSC00092.jpg", "P0002695.jpg")
 
@@ -41,15 +38,6 @@ CERTAIN = (
 )
 
 
-@pytest.fixture(scope="module")
-def material() -> ModuleType:
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        return importlib.import_module("duplicate_material")
-    finally:
-        sys.path.remove(str(SCRIPTS))
-
-
 def opened(name: str) -> Image.Image:
     (path,) = GALLERY.rglob(name)
     with Image.open(path) as image:
@@ -65,15 +53,15 @@ def thumbnail(image: Image.Image) -> Thumbnail:
     "name", [PICTURES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in PICTURES[1:])]
 )
 def test_an_edit_is_recognised_in_either_direction(
-    material: ModuleType, name: str, edit: str
+    duplicate_material: ModuleType, name: str, edit: str
 ) -> None:
     image = opened(name)
-    one, other = thumbnail(image), thumbnail(material.EDITS[edit](image))
+    one, other = thumbnail(image), thumbnail(duplicate_material.EDITS[edit](image))
     assert likeness(one, other) is not None
     assert likeness(other, one) is not None
 
 
-def test_likeness_says_what_was_done(material: ModuleType) -> None:
+def test_likeness_says_what_was_done(duplicate_material: ModuleType) -> None:
     image = opened(PICTURES[0])
     original = thumbnail(image)
     same = likeness(original, original)
@@ -84,7 +72,7 @@ def test_likeness_says_what_was_done(material: ModuleType) -> None:
     assert turned is not None
     assert turned.turn is Image.Transpose.ROTATE_270
     assert not turned.second_adds_nothing
-    crop = thumbnail(material.EDITS["cropped 10% at each side"](image))
+    crop = thumbnail(duplicate_material.EDITS["cropped 10% at each side"](image))
     cropped, widened = likeness(original, crop), likeness(crop, original)
     assert cropped is not None
     assert widened is not None
@@ -112,27 +100,27 @@ def test_drawings_of_the_gallery_are_all_different(every: int) -> None:
     assert alike == []
 
 
-def test_screenshots_with_other_words_are_different(material: ModuleType) -> None:
-    drawn = [material.conversation(seed) for seed in range(3)]
+def test_screenshots_with_other_words_are_different(duplicate_material: ModuleType) -> None:
+    drawn = [duplicate_material.conversation(seed) for seed in range(3)]
     screens = [thumbnail(screen) for screen in drawn]
     for first in range(3):
         for second in range(first):
             assert likeness(screens[first], screens[second]) is None
     for seed, screen in enumerate(drawn):
-        changed = material.with_another_message(screen, seed)
+        changed = duplicate_material.with_another_message(screen, seed)
         assert likeness(screens[seed], thumbnail(changed)) is None
 
 
-def test_frames_with_another_face_are_different(material: ModuleType) -> None:
+def test_frames_with_another_face_are_different(duplicate_material: ModuleType) -> None:
     for seed, name in enumerate(PICTURES):
-        one, other = material.burst_frames(opened(name), seed, 0.2)
+        one, other = duplicate_material.burst_frames(opened(name), seed, 0.2)
         assert likeness(thumbnail(one), thumbnail(other)) is None
 
 
-def test_somebody_who_came_in_makes_another_picture(material: ModuleType) -> None:
+def test_somebody_who_came_in_makes_another_picture(duplicate_material: ModuleType) -> None:
     for seed, name in enumerate(PICTURES):
         scene = opened(name)
-        changed = material.with_something(scene, seed, 0.12)
+        changed = duplicate_material.with_something(scene, seed, 0.12)
         assert likeness(thumbnail(scene), thumbnail(changed)) is None
 
 
@@ -173,11 +161,11 @@ def test_of_pictures_that_show_nothing_nothing_is_said(shade: int) -> None:
 
 
 def test_where_something_speaks_against_it_only_what_did_not_move_is_believed(
-    material: ModuleType,
+    duplicate_material: ModuleType,
 ) -> None:
     image = opened(PICTURES[0])
-    crop = thumbnail(material.EDITS["cropped 5% at each side"](image))
-    smaller = thumbnail(material.EDITS["resized to a half"](image))
+    crop = thumbnail(duplicate_material.EDITS["cropped 5% at each side"](image))
+    smaller = thumbnail(duplicate_material.EDITS["resized to a half"](image))
     assert likeness(thumbnail(image), crop, strict=True) is None
     assert likeness(thumbnail(image), smaller, strict=True) is not None
 
