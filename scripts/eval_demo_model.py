@@ -163,7 +163,7 @@ def plot(model: Model, art: Art, out: Path, log: Path | None) -> None:
         axis.set(title="pretraining: accuracy on training scenes", xlabel="step", ylim=(0, 1))
         axis.legend()
         axis = figure.add_subplot(grid[0, 1])
-        for stage in ("text", "joint"):
+        for stage in ("text", "joint", "finish", "polish"):
             steps = [(r["step"], r["loss"]) for r in rows if r["stage"] == stage and "loss" in r]
             if steps:
                 axis.plot(*zip(*steps, strict=True), label=stage)

@@ -108,6 +108,10 @@ class Indexed:
             seen.add(self._ids[name])
         return found
 
+    def named(self, names: Iterable[str]) -> dict[int, str]:
+        """Return these names by photo id; other names may have the same bytes."""
+        return {self._ids[name]: name for name in names}
+
     def report(self, names: Iterable[str], *, thorough: bool) -> DuplicateReport:
         """Return what is found of edited copies among these pictures."""
         active = self._store.active_space()
@@ -117,7 +121,7 @@ class Indexed:
             active.key,
             DuplicateOptions(
                 kinds=("near",),
-                where=Where(photo_ids=frozenset(self._ids[name] for name in names)),
+                where=Where(photo_ids=frozenset(self.named(names))),
                 thorough=thorough,
                 jobs=available_cores(),
                 cache=self._cache,
@@ -165,8 +169,8 @@ def evaluated(
         try:
             double = indexed.twins(firsts)
             # Again and again: who is like one that was left out may be like another that was not.
-            while groups := indexed.report(set(firsts) - double, thorough=True).groups:
-                for group in map(_names, groups):
+            while groups := indexed.report(left := set(firsts) - double, thorough=True).groups:
+                for group in _grouped_names(groups, indexed.named(left)):
                     shown = ", ".join(pictures[firsts.index(one)][0] for one in group)
                     print(f"alike already: {shown}")
                     double.update(group[1:])
@@ -193,8 +197,9 @@ def evaluated(
 def measured(indexed: Indexed, kind: str, pairs: Sequence[tuple[str, str]]) -> Row:
     """Return how many of the pairs came into one group, and how many others did."""
     names = [name for pair in pairs for name in pair]
+    named = indexed.named(names)
     reports = [indexed.report(names, thorough=way) for way in (False, True)]
-    usual, thorough = (_pairs(map(_names, report.groups)) for report in reports)
+    usual, thorough = (_pairs(_grouped_names(report.groups, named)) for report in reports)
     meant = {frozenset(pair) for pair in pairs}
     return Row(
         kind,
@@ -202,7 +207,7 @@ def measured(indexed: Indexed, kind: str, pairs: Sequence[tuple[str, str]]) -> R
         len(meant & usual),
         len(meant & thorough),
         len((usual | thorough) - meant),
-        len(meant & _pairs(_moved(reports[1].groups))),
+        len(meant & _pairs(_moved(reports[1].groups, named))),
     )
 
 
@@ -223,23 +228,23 @@ def originals(folder: Path, most: int) -> list[tuple[str, Image.Image]]:
     return found
 
 
-def _names(group: DuplicateGroup) -> list[str]:
-    return [_name(member.picture.files[0].path) for member in group.members]
+def _grouped_names(groups: Iterable[DuplicateGroup], named: Mapping[int, str]) -> list[list[str]]:
+    return [[named[member.picture.photo_id] for member in group.members] for group in groups]
 
 
-def _name(path: bytes) -> str:
-    return Path(os.fsdecode(path)).stem
-
-
-def _moved(groups: Sequence[DuplicateGroup]) -> Iterator[tuple[str, str]]:
+def _moved(groups: Sequence[DuplicateGroup], named: Mapping[int, str]) -> Iterator[tuple[str, str]]:
     """Yield the picture that a plan would keep with each that it would move for it."""
+    name_of = {
+        file.path: named[member.picture.photo_id]
+        for group in groups
+        for member in group.members
+        for file in member.picture.files
+    }
     doubtful = doubtful_copies(groups, limits=DecodeLimits(), jobs=available_cores())
-    best = ""
     for row in plan_moves(groups, doubtful):
-        if row.action == "keep":
-            best = _name(row.path)
-        elif row.action == "move":
-            yield best, _name(row.path)
+        if row.action == "move":
+            best = groups[row.group - 1].members[0]
+            yield named[best.picture.photo_id], name_of[row.path]
 
 
 def _pairs(groups: Iterable[Sequence[str]]) -> set[frozenset[str]]:

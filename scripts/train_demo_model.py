@@ -2,10 +2,11 @@
 
     python scripts/train_demo_model.py --work-dir build/demo-model
 
-Four stages, each resumed where it stopped: draw scenes, pretrain the picture tower on labels,
-teach the text tower, train both with the sigmoid loss. Then export to siglip_search/demo/model.
-Needs torch, onnx, sentencepiece, the two fonts and a word list (Debian: fonts-noto-color-emoji,
-fonts-symbola, wamerican). All settings are in demo_model/config.toml.
+Six stages, each resumed where it stopped: draw scenes, pretrain the picture tower on labels, teach
+the text tower, train both with the sigmoid loss, again on harder scenes, and a little more with
+wider words. Then export to siglip_search/demo/model. Needs torch, onnx, sentencepiece, the two
+fonts and a word list (Debian: fonts-noto-color-emoji, fonts-symbola, wamerican). All settings are
+in demo_model/config.toml.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ def main() -> None:
         "--work-dir",
         type=Path,
         required=True,
-        help="where scenes and checkpoints are kept (about 7 GB)",
+        help="where scenes and checkpoints are kept (about 15 GB)",
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
         "--stages",
-        default="render,pretrain,text,joint,export",
+        default="render,pretrain,text,joint,finish,polish,export",
         help="comma-separated; default: %(default)s",
     )
     parser.add_argument(
@@ -63,7 +64,11 @@ def main() -> None:
     if "text" in stages:
         joint.teach_text(work, config, device)
     if "joint" in stages:
-        joint.train(work, config, device)
+        joint.train(work, config, device, joint.JOINT)
+    if "finish" in stages:
+        joint.train(work, config, device, joint.FINISH)
+    if "polish" in stages:
+        joint.train(work, config, device, joint.POLISH)
     if "export" in stages:
         export_model(work, config, arguments.out)
     note(work, {"stages": stages, "seconds": round(time.monotonic() - began)})

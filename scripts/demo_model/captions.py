@@ -83,7 +83,8 @@ class Query:
     """What is asked for; every part may be missing, but not all.
 
     Attributes:
-        things: Ids of the things that would do; all of them for "something red".
+        things: Ids of the things that would do; all of them for "something red" and "something in
+            the snow".
         noun: The word for it, singular; "" for "something".
         plural: The plural of `noun`.
         colour: Colour id or -1.
@@ -122,6 +123,8 @@ def _noun_phrase(query: Query, rng: np.random.Generator, plain: bool) -> str:
         options = COLOUR_WORDS.get(name, (name,))
         colour = options[int(rng.integers(len(options)))]
     noun = query.noun
+    if not noun and not colour:
+        return "something" if rng.random() < 0.7 else "anything"
     if not noun:
         return f"something {colour}" if rng.random() < 0.7 else f"{colour} thing"
     many = query.count == PLURAL or query.count > 1
@@ -151,7 +154,7 @@ def say(query: Query, rng: np.random.Generator, template: str | None = None) -> 
         template: A way of asking with {x} in it; one of training's ways by default.
     """
     plain = template is not None
-    if query.noun or query.colour >= 0:
+    if query.things or query.noun or query.colour >= 0:
         words = _noun_phrase(query, rng, plain)
         if query.other is not None:
             joiner = " and " if plain or rng.random() < 0.8 else " with "
@@ -228,8 +231,20 @@ def full_query(scene: Scene, rng: np.random.Generator | None = None) -> Query:
     return query
 
 
-def ask_about(truth: Truth, row: int, rng: np.random.Generator, natural: Float) -> Query:
-    """Return a query that matches the given scene, of any detail."""
+def ask_about(
+    truth: Truth, row: int, rng: np.random.Generator, natural: Float, *, wide: float = 0.0
+) -> Query:
+    """Return a query that matches the given scene, of any detail.
+
+    Args:
+        truth: What scenes show.
+        row: The scene.
+        rng: Makes every choice.
+        natural: `Art.natural_colours`.
+        wide: Share of queries that name no thing by its own word.
+    """
+    if wide and rng.random() < wide:
+        return _ask_widely(truth, row, rng)
     slots = [0, 1] if truth.things[row, 1] >= 0 else [0]
     slot = int(rng.choice(slots))
     place = int(truth.places[row])
@@ -263,6 +278,20 @@ def ask_about(truth: Truth, row: int, rng: np.random.Generator, natural: Float) 
             other = replace(other, colour=second)
         query = replace(query, other=other)
     return query
+
+
+def _ask_widely(truth: Truth, row: int, rng: np.random.Generator) -> Query:
+    """Return a query for something, of a colour or a wider word, mostly with the place."""
+    place = int(truth.places[row]) if rng.random() < 0.8 else -1
+    colour, kinds = int(truth.colours[row, 0]), THINGS[int(truth.things[row, 0])].kinds
+    chance = rng.random()
+    if kinds and chance < 0.4:
+        query = replace(name_kind(kinds[int(rng.integers(len(kinds)))]), place=place)
+        return replace(query, colour=colour) if colour != NATURAL and chance < 0.1 else query
+    everything = tuple(range(len(THINGS)))
+    if colour != NATURAL and chance < 0.7:
+        return Query(everything, colour=colour, place=place)
+    return Query(everything, place=int(truth.places[row]))
 
 
 def altered(query: Query, rng: np.random.Generator) -> Query:

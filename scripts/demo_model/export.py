@@ -25,9 +25,9 @@ OPSET = 17
 
 
 def load_trained(work: Path, config: dict[str, Any]) -> DualTower:
-    """Return the best model that the work folder holds: joint, joint so far, or text only."""
+    """Return the model of the last finished stage that the work folder holds."""
     model = build(config)
-    for name in ("joint.pt", "joint.partial.pt", "text.pt"):
+    for name in ("polish.pt", "finish.pt", "joint.pt", "text.pt"):
         if (work / name).exists():
             model.load_state_dict(torch.load(work / name, weights_only=True)["model"])
             return model.eval()

@@ -106,7 +106,10 @@ class Asker:
         """Return ids (captions, n) and truth (pictures, captions)."""
         queries: list[Query] = []
         for _ in range(self.settings["captions_per_picture"]):
-            queries += [ask_about(truth, row, rng, self.natural) for row in range(len(truth))]
+            queries += [
+                ask_about(truth, row, rng, self.natural, wide=self.settings.get("wide", 0.0))
+                for row in range(len(truth))
+            ]
         chosen = rng.integers(len(queries), size=self.settings["hard_negatives"])
         queries += [altered(queries[int(i)], rng) for i in chosen]
         # A place alone among other words may as well be the place of something unknown.
@@ -123,13 +126,13 @@ class Asker:
         return self.tokenizer(texts, tight=True), truths(truth, queries, self.natural)
 
 
-def _asker(work: Path, config: dict[str, Any]) -> Asker:
+def _asker(work: Path, config: dict[str, Any], settings: dict[str, Any]) -> Asker:
     shape = config["model"]
     tokenizer = Tokenizer(
         train_tokenizer(work, config), length=shape["text_length"], pad_id=shape["pad_id"]
     )
     words = strange_words(Path(shape["word_list"]))
-    return Asker(natural_colours(work), words, tokenizer, config["joint"])
+    return Asker(natural_colours(work), words, tokenizer, settings)
 
 
 def embed_words(tower: TextTower, ids: NDArray[np.int64], device: torch.device) -> Tensor:
@@ -182,7 +185,7 @@ def teach_text(work: Path, config: dict[str, Any], device: torch.device) -> None
     scenes = load_scenes(work / "scenes", "full")
     count = min(settings["scenes"], len(scenes.truth))
     features = _features(model.vision, scenes, count, config["model"]["image_side"], device)
-    asker = _asker(work, config)
+    asker = _asker(work, config, config["joint"])
     learned = [
         *model.text.parameters(),
         *model.vision.project.parameters(),
@@ -241,18 +244,40 @@ def _average(kept: DualTower, model: DualTower, decay: float) -> None:
                 old.copy_(new)
 
 
-def train(work: Path, config: dict[str, Any], device: torch.device) -> None:
-    """Train both towers; `joint.pt` holds the running average of the weights at the end."""
-    final = work / "joint.pt"
+@dataclass(frozen=True)
+class Stage:
+    """One training of both towers.
+
+    Attributes:
+        name: Of its settings in config.toml and of its checkpoint.
+        towers: File of the towers that it starts from.
+        heads: File of the label heads that it starts from.
+        number: Its place in the run, which tells its random numbers from those of the others.
+    """
+
+    name: str
+    towers: str
+    heads: str
+    number: int
+
+
+JOINT = Stage("joint", "text.pt", "pretrained.pt", 2)
+FINISH = Stage("finish", "joint.pt", "joint.partial.pt", 3)
+POLISH = Stage("polish", "finish.pt", "finish.partial.pt", 4)
+
+
+def train(work: Path, config: dict[str, Any], device: torch.device, stage: Stage) -> None:
+    """Train both towers; the checkpoint of the stage's name holds their running average at last."""
+    final = work / f"{stage.name}.pt"
     if final.exists():
         return
-    settings, shape = config["joint"], config["model"]
-    torch.manual_seed(config["seed"] + 2)
+    settings, shape, seed = config[stage.name], config["model"], config["seed"]
+    torch.manual_seed(seed + stage.number)
     model = build(config).to(device)
     model.vision.to(memory_format=torch.channels_last)
-    model.load_state_dict(torch.load(work / "text.pt", weights_only=True)["model"])
+    model.load_state_dict(torch.load(work / stage.towers, weights_only=True)["model"])
     heads = Labels(model.vision.width).to(device)
-    heads.load_state_dict(torch.load(work / "pretrained.pt", weights_only=True)["heads"])
+    heads.load_state_dict(torch.load(work / stage.heads, weights_only=True)["heads"])
     kept = copy.deepcopy(model)
     rate = settings["peak_rate"]
     vision = [*model.vision.parameters(), *heads.parameters()]
@@ -266,7 +291,7 @@ def train(work: Path, config: dict[str, Any], device: torch.device) -> None:
     )
     steps = settings["pictures"] // settings["batch"]
     step = 0
-    partial = work / "joint.partial.pt"
+    partial = work / f"{stage.name}.partial.pt"
     if partial.exists():
         saved = torch.load(partial, weights_only=True)
         model.load_state_dict(saved["raw"])
@@ -274,16 +299,16 @@ def train(work: Path, config: dict[str, Any], device: torch.device) -> None:
         heads.load_state_dict(saved["heads"])
         restore(optimizer, saved["optimizer"])
         step = saved["step"]
-    scenes = load_scenes(work / "scenes", "full")
-    asker = _asker(work, config)
-    order = batches(len(scenes.truth), settings["batch"], config["seed"] + 2, step)
+    scenes = load_scenes(work / "scenes", *settings["scenes"])
+    asker = _asker(work, config, settings)
+    order = batches(len(scenes.truth), settings["batch"], seed + stage.number, step)
     began, began_step = time.monotonic(), step
     sums: dict[str, float] = {}
     seen = 0
     while step < steps:
         rows = next(order)
-        torch.manual_seed(config["seed"] * 2_000_003 + step)
-        rng = np.random.default_rng((config["seed"], 8, step))
+        torch.manual_seed(seed * (stage.number * 1_000_000 + 3) + step)
+        rng = np.random.default_rng((seed, 6 + stage.number, step))
         truth = scenes.truth.take(rows)
         ids, matches = asker(truth, rng)
         x = to_tensor(scenes.pixels(rows), shape["image_side"], device)
@@ -309,7 +334,7 @@ def train(work: Path, config: dict[str, Any], device: torch.device) -> None:
             note(
                 work,
                 {
-                    "stage": "joint",
+                    "stage": stage.name,
                     "step": step,
                     "of": steps,
                     "per_second": round(speed),
@@ -332,6 +357,10 @@ def train(work: Path, config: dict[str, Any], device: torch.device) -> None:
             )
     note(
         work,
-        {"stage": "joint", "seconds": round(time.monotonic() - began), "steps": step - began_step},
+        {
+            "stage": stage.name,
+            "seconds": round(time.monotonic() - began),
+            "steps": step - began_step,
+        },
     )
     save({"model": kept.state_dict(), "step": step}, final)

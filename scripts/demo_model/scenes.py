@@ -126,6 +126,9 @@ def _sample_item(
     return Item(thing, colour, count, style, float(rng.uniform(low, high)))
 
 
+_PAIRS = 0.18
+_HARD_PAIRS = 0.45
+_HARD_SIZE = 0.45
 _TRAINING_STYLES = ("natural",) * 6 + ("tinted",) * 9 + ("silhouette",) * 3 + ("ink",) * 2
 
 
@@ -133,6 +136,7 @@ def sample_scene(
     rng: np.random.Generator,
     *,
     easy: bool = False,
+    hard: bool = False,
     unseen: bool = False,
     style: str | None = None,
     min_size: float = 0.15,
@@ -142,6 +146,7 @@ def sample_scene(
     Args:
         rng: Makes every choice.
         easy: One large thing, no clutter (the start of training).
+        hard: Two kinds of things more often, and single things small (the end of training).
         unseen: Only compositions that training never shows; otherwise only those it may show.
         style: Draw every item in this style instead of the training mix.
         min_size: Smallest share of the frame's short side.
@@ -149,7 +154,7 @@ def sample_scene(
     kept = unseen_compositions()
     styles = _TRAINING_STYLES if style is None else (style,)
     place = int(rng.integers(len(PLACE_NAMES)))
-    pair = not easy and rng.random() < 0.18
+    pair = not easy and rng.random() < (_HARD_PAIRS if hard else _PAIRS)
     items: list[Item] = []
     while len(items) < (2 if pair else 1):
         count = 1
@@ -160,7 +165,7 @@ def sample_scene(
         elif pair:
             low, high = max(0.2, min_size), 0.5
         else:
-            low, high = min_size, (0.95, 0.5, 0.44, 0.38)[count - 1]
+            low, high = min_size, (_HARD_SIZE if hard else 0.95, 0.5, 0.44, 0.38)[count - 1]
         item = _sample_item(rng, styles, low, high, count)
         if any(other.thing == item.thing for other in items):
             continue

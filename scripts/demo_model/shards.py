@@ -22,20 +22,25 @@ if TYPE_CHECKING:
 _art: Art | None = None
 
 
-def _render_shard(job: tuple[Path, int, bool, dict[str, Any], int]) -> None:
+KINDS = ("full", "easy", "hard")
+"""Of scenes; the place of each is part of its seeds."""
+
+
+def _render_shard(job: tuple[Path, int, str, dict[str, Any], int]) -> None:
     """Draw one shard of scenes to a file, unless it is there already."""
     global _art
-    path, number, easy, settings, side = job
+    path, number, kind, settings, side = job
     if path.with_suffix(".npz").exists():
         return
     _art = _art or Art()
     pixels, truth, _ = render_batch(
-        (settings["seed"], int(easy), number),
+        (settings["seed"], KINDS.index(kind), number),
         settings["shard"],
         side,
         _art,
         backdrops=settings["backdrop_seed"],
-        easy=easy,
+        easy=kind == "easy",
+        hard=kind == "hard",
     )
     np.save(path.with_suffix(".npy"), pixels)
     np.savez(path.with_suffix(".npz"), **vars(truth))
@@ -46,8 +51,8 @@ def render_scenes(folder: Path, config: dict[str, Any], processes: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     settings, side = config["render"], config["model"]["image_side"]
     jobs = [
-        (folder / f"{kind}-{n:03}", n, kind == "easy", settings, side)
-        for kind in ("easy", "full")
+        (folder / f"{kind}-{n:03}", n, kind, settings, side)
+        for kind in KINDS
         for n in range(settings[f"{kind}_shards"])
     ]
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
@@ -68,9 +73,9 @@ class Scenes:
         return np.stack([self.shards[row // size][row % size] for row in rows])
 
 
-def load_scenes(folder: Path, kind: str) -> Scenes:
-    """Open all shards of a kind ("easy" or "full")."""
-    files = sorted(folder.glob(f"{kind}-*.npz"))
+def load_scenes(folder: Path, *kinds: str) -> Scenes:
+    """Open all shards of some of `KINDS`."""
+    files = [file for kind in kinds for file in sorted(folder.glob(f"{kind}-*.npz"))]
     parts = [np.load(file) for file in files]
     truth = Truth(**{key: np.concatenate([part[key] for part in parts]) for key in parts[0].files})
     return Scenes([np.load(f.with_suffix(".npy"), mmap_mode="r") for f in files], truth)

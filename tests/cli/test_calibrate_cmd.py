@@ -182,7 +182,7 @@ def test_the_status_tells_the_cut_for_this_library(run: Run) -> None:
     assert found["pictures"] == len(TRUTH["pictures"])
     assert found["cut"] == found["calibration"]["cut"]  # as many as the shipped fit was cut for
     _, out, _ = run("--status")
-    assert "among 120 pictures those from 40.5% on are shown" in out
+    assert "among 120 pictures those from 31.7% on are shown" in out
     assert "beyond" not in out
 
 
