@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from siglip_search.search.picture_registration import Plane, Pose
 
 CLOSE_SIDE: Final = 512
+_LEAST_COVERED: Final = 0.9
+"""Of the copy; what is not laid over the best picture is not compared with anything."""
 
 
 def close_side(*shorter_sides: int) -> int:
@@ -75,8 +77,9 @@ def _likeness(first: Plane, second: Plane, pose: Pose) -> float:
     plane = smoothed(first)
     overlay = overlaid(smoothed(second), pose)
     inside = overlay.inside
+    covered = float(inside.mean()) * abs(float(np.linalg.det(pose[:, :2])))
     places = whole_windows(inside)
-    if not places.any():
+    if covered < _LEAST_COVERED or not places.any():
         return -1.0
     # Either may have lost what was very bright or dark: it is told from the other.
     return max(

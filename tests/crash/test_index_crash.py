@@ -25,8 +25,8 @@ from siglip_search.engine.chosen_model import add_model
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-KILLS = 10
-PICTURES = 800
+KILLS = 8
+PICTURES = 400
 
 
 @pytest.fixture(scope="module")

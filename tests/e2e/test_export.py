@@ -96,6 +96,7 @@ def test_parquet_read_back_is_what_is_stored(
     assert str(table["taken_at"].type) == "string"
 
 
+@pytest.mark.slow
 def test_all_spaces_of_several_dimensions(
     cli: CommandLine, pictures: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -102,6 +102,7 @@ def test_agreement_on_500_pictures_lets_the_variant_join_the_space(
     assert load_model_folder(models / "demo-int8").space_key == DEMO_KEY
 
 
+@pytest.mark.slow
 def test_random_weights_decide_nothing(
     cli: CommandLine, models: Path, tiny_model: Path, many_pictures: Path
 ) -> None:
@@ -116,6 +117,7 @@ def test_random_weights_decide_nothing(
     assert both.stderr.count("was not compared") == 2
 
 
+@pytest.mark.slow
 def test_variant_without_its_original_shows_its_speed(
     cli: CommandLine, tiny_model: Path, random_tower: Any, tmp_path: Path
 ) -> None:
