@@ -141,6 +141,7 @@ def test_forgotten_folder_leaves_the_library(cli: CommandLine, pictures: Path) -
     cli.verify()
 
 
+@pytest.mark.slow
 def test_larger_folder_takes_the_smaller_one_in(cli: CommandLine, pictures: Path) -> None:
     (pictures / "sub").mkdir()
     for name in ("picture-00.jpg", "picture-01.jpg"):
@@ -323,6 +324,7 @@ def test_home_of_nobody_is_no_place(cli: CommandLine) -> None:
     assert "~nosuchuser" in refused.stderr
 
 
+@pytest.mark.slow
 def test_hidden_folder_that_was_indexed_by_name_is_not_swallowed(
     cli: CommandLine, pictures: Path
 ) -> None:
