@@ -36,6 +36,7 @@ def test_demo_shows_matches_and_an_honest_nothing(cli: CommandLine, tmp_path: Pa
     assert cli("query", "--library", library, "--min-probability", "0", "banana").text
 
 
+@pytest.mark.slow
 def test_demo_without_a_folder_leaves_only_the_sheet(
     cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,7 @@ def test_a_saved_search_finds_what_its_question_finds(library: CommandLine) -> N
     assert "no search is saved as 'balls'" in library("query", "--saved", "balls", expect=2).stderr
 
 
+@pytest.mark.slow
 def test_what_cannot_be_saved_is_one_line(library: CommandLine, tmp_path: Path) -> None:
     library("save", "one", "a ball")
     (tmp_path / "full").mkdir()
