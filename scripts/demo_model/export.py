@@ -25,12 +25,13 @@ OPSET = 17
 
 
 def load_trained(work: Path, config: dict[str, Any]) -> DualTower:
-    """Return the model of the last finished stage that the work folder holds."""
+    """Return the furthest model that the work folder holds, of a stage so far or at its end."""
     model = build(config)
-    for name in ("polish.pt", "finish.pt", "joint.pt", "text.pt"):
-        if (work / name).exists():
-            model.load_state_dict(torch.load(work / name, weights_only=True)["model"])
-            return model.eval()
+    for stage in ("polish", "finish", "joint", "text"):
+        for file in (work / f"{stage}.pt", work / f"{stage}.partial.pt"):
+            if file.exists():
+                model.load_state_dict(torch.load(file, weights_only=True)["model"])
+                return model.eval()
     raise FileNotFoundError(f"no trained model in {work}; run the training stages first")
 
 

@@ -26,7 +26,7 @@ def run(script: str, *arguments: str) -> None:
 
 
 def test_nothing_acknowledged_is_lost_whenever_the_daemon_is_killed() -> None:
-    run("crash_watch.py", "--kills", "5", "--seed", "5")
+    run("crash_watch.py", "--kills", "7", "--seed", "5")
 
 
 @pytest.mark.slow

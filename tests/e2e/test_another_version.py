@@ -37,7 +37,6 @@ def test_script_gets_the_command_that_says_yes(outdated: CommandLine) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-@pytest.mark.slow
 def test_person_is_asked_with_the_estimate(outdated: CommandLine) -> None:
     status, screen, _ = run_on_terminal(outdated, "index", answer=b"\n")
     assert status == 2

@@ -94,7 +94,6 @@ def test_purge_names_and_deletes_copies_before_upgrades_and_cut_off_restores(
     assert [path.name for path in cli.library.iterdir()] == ["mine.sqlite3"]
 
 
-@pytest.mark.slow
 def test_no_file_of_the_library_is_written_over(
     cli: CommandLine, pictures: Path, tmp_path: Path
 ) -> None:

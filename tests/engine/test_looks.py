@@ -148,7 +148,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(steps=st.lists(STEPS, min_size=2, max_size=12), chance=st.randoms(use_true_random=False))
 def test_looks_at_what_was_touched_end_as_a_fresh_index(
     steps: list[tuple[Any, ...]], chance: Random, tmp_path_factory: pytest.TempPathFactory
@@ -200,7 +200,7 @@ def all_looks(paths: Any, *, deep: bool | None = None) -> list[Look]:
     return [Look(os.fsencode(path), subfolders=depth) for path in paths for depth in depths]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_no_look_deletes_what_an_unmounted_drive_holds(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

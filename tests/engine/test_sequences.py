@@ -236,7 +236,7 @@ def take(disk: Disk, library: Path, step: tuple[Any, ...]) -> None:
 
 
 @pytest.mark.usefixtures("_shared_processes")
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(steps=st.lists(STEPS, min_size=3, max_size=14))
 def test_any_sequence_ends_as_a_fresh_index_and_embeds_each_content_once(
     steps: list[tuple[Any, ...]],

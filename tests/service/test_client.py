@@ -94,7 +94,6 @@ def until(holds: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.slow
 def test_questions_have_the_same_answers_with_and_without_a_daemon(unchanged: CommandLine) -> None:
     ways: list[tuple[str, ...]] = [
         ("dog",),

@@ -212,7 +212,6 @@ def test_service_lives_under_systemd_as_its_unit_says(name: str, tmp_path: Path)
     assert not states["removed"]["installed"]
 
 
-@pytest.mark.slow
 def test_the_daemon_lives_under_systemd(tmp_path: Path) -> None:
     found = beside_a_manager(USER, home=tmp_path)
     log = found.pop("log")
