@@ -106,7 +106,7 @@ def test_pictures_of_a_label_get_it_and_all_others_none_of_these() -> None:
     best = sum(answer.labels[0].label in right for answer, right in with_one)
     kept = sum(answer.none_of_these is False for answer, _ in with_one)
     refused = sum(answer.none_of_these is True for answer in answers)
-    # Measured: 11, 11 and 109, that is, all of them.
+    # Measured: 11, 11 and 108 of 109.
     assert best >= 10
     assert kept >= 10
     assert refused >= 104
@@ -122,7 +122,7 @@ def test_the_best_of_all_things_is_mostly_there() -> None:
     right = sum(
         answer.labels[0].label in shown for answer, shown in zip(answers, SHOWN, strict=True)
     )
-    assert right >= 114  # measured: 118
+    assert right >= 114  # measured: 119
 
 
 def test_another_cut_changes_what_matches_and_no_score() -> None:
